@@ -1,0 +1,102 @@
+"""Typed, frozen configuration records: an unknown key is an error, and every fault is shown at once."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from finscale.core.errors import Fault, raise_faults, suggest
+
+__all__ = ["Record", "faults_of"]
+
+
+class Record(BaseModel):
+    """Base class of every configuration and result record."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], *, subject: str = "") -> Self:
+        """Validate ``values``; raise every fault at once, in the project's grammar.
+
+        Parameters
+        ----------
+        values : mapping
+            Plain values, as read from YAML or JSON.
+        subject : str
+            Prefix of the field names in messages (``hpo`` makes ``hpo.n_trials``).
+
+        Raises
+        ------
+        FinscaleError
+            With one line per fault.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise_faults(faults_of(error, cls, subject))
+            raise
+
+    def leaves(self, prefix: str = "") -> dict[str, Any]:
+        """Return the record as a flat ``{"a.b": value}`` dictionary of JSON leaves."""
+        return dict(_leaves(self.model_dump(mode="json"), prefix))
+
+
+def _leaves(value: Any, prefix: str) -> list[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        return [(prefix, value)]
+    joined = ((f"{prefix}.{key}" if prefix else str(key), child) for key, child in value.items())
+    return [leaf for name, child in joined for leaf in _leaves(child, name)]
+
+
+def faults_of(error: ValidationError, cls: type[BaseModel], subject: str = "") -> list[Fault]:
+    """Translate pydantic's findings into our grammar, with a suggestion for an unknown key."""
+    return [_fault(detail, cls, subject) for detail in error.errors()]
+
+
+def _fault(detail: Any, cls: type[BaseModel], subject: str) -> Fault:
+    location = [str(part) for part in detail["loc"]]
+    name = ".".join([subject, *location] if subject else location) or cls.__name__
+    if detail["type"] == "extra_forbidden":
+        legal = _fields_at(cls, location[:-1])
+        return Fault(name, "be a known key", detail["input"], suggest(location[-1], legal))
+    if detail["type"] == "missing":
+        return Fault(name, "be given", "nothing", f"add {name}")
+    if detail["type"] == "value_error":
+        inner = detail["ctx"]["error"]
+        if isinstance(inner, Fault):
+            return inner
+    rule = detail["msg"].removeprefix("Value error, ").removeprefix("Input should ")
+    return Fault(name, rule, detail["input"])
+
+
+def _fields_at(cls: type[BaseModel], path: list[str]) -> list[str]:
+    """Names of the fields of the record found by following ``path``; tags of unions are skipped."""
+    current: Any = cls
+    for part in path:
+        field = getattr(current, "model_fields", {}).get(part)
+        if field is not None:
+            found = _records_in(field.annotation)
+            current = found[0] if len(found) == 1 else _Union(found)
+        elif isinstance(current, _Union):
+            current = current.pick(part)
+    return list(getattr(current, "model_fields", {}))
+
+
+def _records_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [record for arg in getattr(annotation, "__args__", ()) for record in _records_in(arg)]
+
+
+class _Union:
+    """The records of a tagged union, while a location is being followed through its tag."""
+
+    def __init__(self, records: list[type[BaseModel]]) -> None:
+        self.records = records
+
+    def pick(self, tag: str) -> Any:
+        for record in self.records:
+            if any(tag == field.default for field in record.model_fields.values()):
+                return record
+        return self
