@@ -1,0 +1,234 @@
+"""Choose the micro-batch that fits a device, and how many make one optimizer step; no torch at import.
+
+B micro_batch_size, T context_length, F features.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveInt, TypeAdapter, model_validator
+
+from finscale.archgrid.memory import DeviceType, Precision, predict_memory
+from finscale.core.config import Record
+from finscale.core.errors import Fault, suggest
+from finscale.core.hashing import content_hash
+from finscale.models.config import ModelConfig, PatchTSTConfig, TransformerConfig
+from finscale.models.counting import arch_id
+
+__all__ = ["BatchConfig", "BatchProvider", "BatchRequest", "choose_batch", "measured_batch"]
+__all__ += ["split_batch", "table_batch"]
+
+BatchProvider = Literal["measured", "table"]
+
+_HEADROOM = 0.9
+"""Share of the free memory that a predicted peak may fill."""
+
+_TABLE = ((0.05, 128), (0.2, 64), (0.5, 32))
+"""Micro-batch below each memory score; up to 1.0 it is 16, beyond that 8."""
+
+
+class BatchConfig(Record):
+    """How one optimizer step is made: `accumulation_steps` micro-batches, the last one perhaps smaller.
+
+    Their windows add up to exactly `effective_batch_size`.
+    """
+
+    micro_batch_size: PositiveInt
+    accumulation_steps: PositiveInt
+    effective_batch_size: PositiveInt
+
+    @model_validator(mode="after")
+    def _parts_make_the_whole(self) -> Self:
+        micro, effective = self.micro_batch_size, self.effective_batch_size
+        needed = -(-effective // micro)
+        if micro > effective or self.accumulation_steps != needed:
+            got = f"{self.accumulation_steps} x {micro} for {effective}"
+            remedy = f"use {needed} x {min(micro, effective)}"
+            raise Fault("accumulation_steps", "be ceil(effective_batch_size / micro_batch_size)", got, remedy)
+        return self
+
+
+class BatchRequest(Record):
+    """What a provider may look at.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        The model, with its dropout.
+    n_features, context_length, n_outputs : int
+        F, T and C.
+    effective_batch_size : int
+        Windows per optimizer step.
+    device : str
+        As torch names it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    precision : str
+        ``fp32`` or ``bf16`` (autocast).
+    """
+
+    config: ModelConfig
+    n_features: PositiveInt
+    context_length: PositiveInt
+    n_outputs: PositiveInt = 1
+    effective_batch_size: PositiveInt = 128
+    device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")] = "cpu"
+    precision: Precision = "fp32"
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """F, T and C by name."""
+        names = ("n_features", "context_length", "n_outputs")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def device_type(self) -> DeviceType:
+        """The kind of device, without its index."""
+        return TypeAdapter(DeviceType).validate_python(self.device.partition(":")[0])
+
+
+def choose_batch(
+    provider: BatchProvider,
+    config: PatchTSTConfig | TransformerConfig,
+    *,
+    n_features: int,
+    context_length: int,
+    n_outputs: int = 1,
+    effective_batch_size: int = 128,
+    device: str = "cpu",
+    precision: Precision = "fp32",
+) -> BatchConfig:
+    """Return the batch configuration of ``provider``.
+
+    Parameters
+    ----------
+    provider : str
+        ``measured`` (memory model, then one real step on the device) or ``table`` (by size alone; it looks
+        at neither the device nor the windows).
+    config, n_features, context_length, n_outputs, effective_batch_size, device, precision
+        See `BatchRequest`.
+
+    Raises
+    ------
+    Fault
+        For an unknown provider, or when not even one window fits the device.
+    """
+    if provider not in _PROVIDERS:
+        raise Fault("batch provider", "be a known one", provider, suggest(provider, _PROVIDERS))
+    request = BatchRequest(
+        config=config,
+        n_features=n_features,
+        context_length=context_length,
+        n_outputs=n_outputs,
+        effective_batch_size=effective_batch_size,
+        device=device,
+        precision=precision,
+    )
+    return _PROVIDERS[provider](request)
+
+
+def split_batch(micro_batch_size: int, *, effective_batch_size: int) -> BatchConfig:
+    """Return the configuration of a micro-batch, cut to the effective batch.
+
+    Examples
+    --------
+    >>> split_batch(48, effective_batch_size=128).accumulation_steps
+    3
+    """
+    micro = min(micro_batch_size, effective_batch_size)
+    return BatchConfig(
+        micro_batch_size=micro,
+        accumulation_steps=-(-effective_batch_size // micro),
+        effective_batch_size=effective_batch_size,
+    )
+
+
+def table_batch(*, d_model: int, n_layers: int, effective_batch_size: int = 128) -> BatchConfig:
+    """Return the published table's choice, by the memory score d_model**2 * n_layers / 1e9.
+
+    The score cannot tell a wide model from a deep one, whose activations are far larger.
+
+    Examples
+    --------
+    >>> table_batch(d_model=1024, n_layers=160).micro_batch_size
+    64
+    """
+    score = d_model**2 * n_layers / 1e9
+    largest = 16 if score <= 1.0 else 8
+    micro = next((size for bound, size in _TABLE if score < bound), largest)
+    return split_batch(micro, effective_batch_size=effective_batch_size)
+
+
+def measured_batch(request: BatchRequest) -> BatchConfig:
+    """Return the largest halving of the effective batch that fits the device.
+
+    The memory model rules out what cannot fit; then one training step of the real model is run, and halved
+    again for as long as the device runs out of memory. The answer is kept for the life of the process.
+
+    Raises
+    ------
+    Fault
+        When not even one window fits.
+    """
+    key = _key(request)
+    if key not in _measured:
+        _measured[key] = _measure(request)
+    return _measured[key]
+
+
+_measured: dict[str, BatchConfig] = {}
+
+
+def _key(request: BatchRequest) -> str:
+    """Return the hash of the request, its architecture by ``arch_id``; dropout stays, for its masks."""
+    sizes = {"n_features": request.n_features, "context_length": request.context_length}
+    rest = request.model_dump(exclude={"config"})
+    return content_hash(arch_id(request.config, **sizes), request.config.dropout, rest)
+
+
+def _measure(request: BatchRequest) -> BatchConfig:
+    from finscale.archgrid.probe import step_fits
+
+    micro = _halve_until(_predicted_to_fit, request, request.effective_batch_size)
+    micro = _halve_until(step_fits, request, micro)
+    return split_batch(micro, effective_batch_size=request.effective_batch_size)
+
+
+def _halve_until(fits: Callable[[BatchRequest, int], bool], request: BatchRequest, micro: int) -> int:
+    while not fits(request, micro):
+        if micro == 1:
+            raise _too_large(request)
+        micro //= 2
+    return micro
+
+
+def _predicted_to_fit(request: BatchRequest, micro: int) -> bool:
+    from finscale.archgrid.probe import free_bytes
+
+    return _predicted(request, micro) <= _HEADROOM * free_bytes(request.device)
+
+
+def _predicted(request: BatchRequest, micro: int) -> int:
+    return predict_memory(
+        request.config,
+        **request.sizes,
+        micro_batch_size=micro,
+        precision=request.precision,
+        device_type=request.device_type,
+    ).total
+
+
+def _too_large(request: BatchRequest) -> Fault:
+    from finscale.archgrid.probe import free_bytes
+
+    needed, free = _predicted(request, 1) / 2**30, free_bytes(request.device) / 2**30
+    got = f"{needed:.2f} GiB predicted for one window and {free:.2f} GiB free"
+    return Fault("model", f"fit {request.device}", got, "choose a smaller budget or a larger device")
+
+
+_PROVIDERS: dict[str, Callable[[BatchRequest], BatchConfig]] = {
+    "measured": measured_batch,
+    "table": lambda request: table_batch(
+        d_model=request.config.d_model,
+        n_layers=request.config.n_layers,
+        effective_batch_size=request.effective_batch_size,
+    ),
+}

@@ -1,0 +1,97 @@
+"""The project's commands: Kedro's own ``run`` with plain errors and skipped work, and ``sweep``."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.cli.utils import env_option, split_string
+
+__all__ = ["cli"]
+
+_RUNNER = "finscale.runtime.runner.ContentRunner"
+
+
+@click.group(name="finscale")
+def cli() -> None:
+    """Commands of the finscale project."""
+
+
+def _run(**options: Any) -> None:
+    from finscale.runtime.stopping import STOP
+
+    with _plain_errors(), STOP.listening():
+        kedro_run.callback(**{**options, "runner": options["runner"] or _RUNNER})
+
+
+cli.add_command(
+    click.Command("run", params=kedro_run.params, callback=_run, help="Run one cell (or the pipelines named).")
+)
+
+
+@cli.command()
+@env_option
+@click.option("-p", "--pipelines", default="", callback=split_string, help="Pipelines per cell, e.g. hpo,training.")
+@click.option("--budgets", default="", callback=split_string, help="Instead of the environment's, e.g. 20K,200K.")
+@click.option("--horizons", default="", callback=split_string, help="Instead of the environment's, e.g. 1,5.")
+@click.option("--from-cell", default=None, help="Begin with this cell, e.g. 20M_h3.")
+@click.option("--params", default="", callback=kedro_run.params[[p.name for p in kedro_run.params].index("params")].callback,
+              help="Parameters of every cell, as for run.")  # fmt: skip
+def sweep(
+    env: str | None,
+    pipelines: list[str],
+    budgets: list[str],
+    horizons: list[str],
+    from_cell: str | None,
+    params: dict[str, Any],
+) -> None:
+    """Run every cell (budget x horizon): resumable, and one failure does not stop the rest."""
+    from finscale.runtime.stopping import STOP
+    from finscale.runtime.sweep import run_sweep
+
+    with _plain_errors(), STOP.listening():
+        failed = run_sweep(
+            env=env, pipelines=pipelines, budgets=budgets, horizons=horizons, from_cell=from_cell, params=params
+        )
+        if failed:
+            sys.exit(1)
+
+
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    """A user's mistake is one screen of text and exit code 1; a stop is its own exit code."""
+    from finscale.core.errors import FinscaleError, Interrupted
+
+    try:
+        yield
+    except Interrupted as stop:
+        click.secho(f"{stop}\nContinue with the same command: {_command()}", fg="yellow", err=True)
+        sys.exit(stop.exit_code)
+    except KeyboardInterrupt:
+        click.secho(f"Interrupted. Continue with the same command: {_command()}", fg="yellow", err=True)
+        sys.exit(130)
+    except Exception as error:
+        fault = _user_fault(error, FinscaleError)
+        if fault is None:
+            raise
+        click.secho(f"Error: {fault}", fg="red", err=True)
+        sys.exit(1)
+
+
+def _user_fault(error: BaseException | None, kind: type[Exception]) -> str | None:
+    """The user's mistake behind an exception that Kedro or OmegaConf may have wrapped."""
+    while error is not None:
+        if isinstance(error, kind):
+            return str(error)
+        if type(error).__name__ in ("ParameterValidationError", "KedroCliError"):
+            return str(error)
+        if isinstance(error, ValueError) and str(error).startswith("Failed to find the pipeline"):
+            return str(error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _command() -> str:
+    return " ".join(["kedro", *sys.argv[1:]])

@@ -1,0 +1,1 @@
+"""Floor 6: Kedro datasets, the doors between files and tables."""

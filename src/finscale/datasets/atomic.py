@@ -1,0 +1,215 @@
+"""Catalog datasets whose files are replaced whole: a reader never meets half a table."""
+
+import json
+from pathlib import Path
+from typing import Any, NewType
+
+import pandas as pd
+from kedro.io import AbstractDataset, DatasetError
+
+from finscale.core.errors import Fault
+from finscale.core.files import read_json, replacing, write_json, write_text
+
+__all__ = [
+    "CellsDataset",
+    "FolderDataset",
+    "JSONDataset",
+    "KeyedParquetDataset",
+    "ParquetDataset",
+    "PlotlyDataset",
+    "TextDataset",
+]
+
+# kedro-viz recognises a preview by the *name* of its annotation
+TablePreview = NewType("TablePreview", dict)
+JSONPreview = NewType("JSONPreview", str)
+PlotlyPreview = NewType("PlotlyPreview", dict)
+
+_PREVIEW_ROWS = 20
+
+
+class _FileDataset(AbstractDataset[Any, Any]):
+    """One file, replaced atomically."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = Path(filepath)
+        self.metadata = metadata
+
+    def _exists(self) -> bool:
+        return self._filepath.exists()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}
+
+
+class JSONDataset(_FileDataset):
+    """A JSON document; NaN is refused, because no other reader would take it."""
+
+    def load(self) -> Any:
+        return read_json(self._filepath)
+
+    def save(self, data: Any) -> None:
+        write_json(self._filepath, data)
+
+    def preview(self) -> JSONPreview:
+        """Return the document as text."""
+        return JSONPreview(json.dumps(self.load()))
+
+
+class TextDataset(_FileDataset):
+    """A text file (HTML, Markdown, JSON lines)."""
+
+    def load(self) -> str:
+        return self._filepath.read_text(encoding="utf-8")
+
+    def save(self, data: str) -> None:
+        write_text(self._filepath, data)
+
+
+class PlotlyDataset(_FileDataset):
+    """A Plotly figure as JSON."""
+
+    def load(self) -> Any:
+        import plotly.io
+
+        return plotly.io.from_json(self._filepath.read_text(encoding="utf-8"))
+
+    def save(self, data: Any) -> None:
+        write_text(self._filepath, data.to_json())
+
+    def preview(self) -> PlotlyPreview:
+        """Return the figure as Plotly JSON."""
+        return PlotlyPreview(read_json(self._filepath))
+
+
+class ParquetDataset(_FileDataset):
+    """A data frame; its ``attrs`` travel with it."""
+
+    def load(self) -> pd.DataFrame:
+        return _read_parquet(self._filepath)
+
+    def save(self, data: pd.DataFrame) -> None:
+        _write_parquet(self._filepath, data)
+
+    def preview(self, nrows: int = _PREVIEW_ROWS) -> TablePreview:
+        """Return the first rows."""
+        return _table(self.load().head(nrows))
+
+
+class KeyedParquetDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
+    """A data frame filed under its own content: ``{name}`` in the path is filled from ``frame.attrs``.
+
+    A small pointer file says which one is current, so that the same folder serves many contents.
+
+    Parameters
+    ----------
+    filepath : str
+        Path with ``{...}`` fields, e.g. ``04_feature/{data_hash}/{feature_set}.parquet``.
+    pointer : str
+        JSON file that holds the path saved last.
+    """
+
+    def __init__(self, *, filepath: str, pointer: str, metadata: dict[str, Any] | None = None) -> None:
+        self._template = filepath
+        self._pointer = Path(pointer)
+        self.metadata = metadata
+
+    def load(self) -> pd.DataFrame:
+        return _read_parquet(self._current())
+
+    def save(self, data: pd.DataFrame) -> None:
+        path = Path(self._template.format(**data.attrs))
+        _write_parquet(path, data)
+        write_json(self._pointer, {"path": path.relative_to(self._folder).as_posix()})
+
+    def preview(self, nrows: int = _PREVIEW_ROWS) -> TablePreview:
+        """Return the first rows."""
+        return _table(self.load().head(nrows))
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self._template[: self._template.index("{")].rpartition("/")[0])
+
+    def _current(self) -> Path:
+        found = self._folder / read_json(self._pointer)["path"]
+        if not found.resolve().is_relative_to(self._folder.resolve()):
+            raise Fault(str(self._pointer), "point into its own folder", str(found), "delete it and run again")
+        return found
+
+    def _exists(self) -> bool:
+        return self._pointer.exists() and self._current().exists()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._template, "pointer": str(self._pointer)}
+
+
+class FolderDataset(AbstractDataset[Path, Path]):
+    """A folder handed to domain code that reads and writes inside it. Read-only as a dataset."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._path = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> Path:
+        return self._path
+
+    def save(self, data: Path) -> None:
+        raise DatasetError("A folder is written by the code that it is handed to, not saved as a whole")
+
+    def _exists(self) -> bool:
+        return self._path.is_dir()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._path)}
+
+
+class CellsDataset(AbstractDataset[None, dict[str, pd.DataFrame]]):
+    """The same table from every finished cell of one experiment: ``{cell_id: frame}``. Read-only.
+
+    Parameters
+    ----------
+    path : str
+        Folder that holds one folder per cell.
+    filename : str
+        Name of the Parquet file inside each.
+    """
+
+    def __init__(self, *, path: str, filename: str, metadata: dict[str, Any] | None = None) -> None:
+        self._path = Path(path)
+        self._filename = filename
+        self.metadata = metadata
+
+    def load(self) -> dict[str, pd.DataFrame]:
+        return {found.parent.name: _read_parquet(found) for found in self._files()}
+
+    def save(self, data: None) -> None:
+        raise DatasetError("Cells are written one by one by the runs that own them")
+
+    def _files(self) -> list[Path]:
+        return sorted(self._path.glob(f"*_h*/{self._filename}"))
+
+    def _exists(self) -> bool:
+        return bool(self._files())
+
+    def _describe(self) -> dict[str, Any]:
+        return {"path": str(self._path), "filename": self._filename}
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        raise Fault(str(path), "exist", "no such file", "run the pipeline that writes it") from None
+    except (OSError, ValueError) as error:
+        raise Fault(str(path), "be readable Parquet", str(error), "delete it and run again") from None
+
+
+def _write_parquet(path: Path, frame: pd.DataFrame) -> None:
+    with replacing(path) as temporary:
+        frame.to_parquet(temporary)
+
+
+def _table(frame: pd.DataFrame) -> TablePreview:
+    shown = frame.reset_index() if frame.index.name else frame
+    return TablePreview(json.loads(shown.to_json(orient="split", date_format="iso", index=False)))
+

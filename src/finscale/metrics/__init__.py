@@ -1,0 +1,1 @@
+"""Floor 1: scores of forecasts and their significance. No torch."""

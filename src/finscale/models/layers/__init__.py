@@ -1,0 +1,1 @@
+"""The layers all models share: attention, norms, feed-forward, positions, patching."""

@@ -1,0 +1,1 @@
+"""The seven pipelines. Nodes are adapters: rename, call the domain, return."""

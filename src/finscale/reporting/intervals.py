@@ -1,0 +1,78 @@
+"""Date-block intervals of every cell's excess loss: the same dates and draws for all budgets of a horizon."""
+
+import pandas as pd
+
+from finscale.core.seeding import derive
+from finscale.metrics.significance import DateBlockInterval, date_block_intervals
+from finscale.reporting.study import CellKey, ReportInput
+
+__all__ = ["BASE_RATE", "best_baseline", "cell_intervals", "overall_intervals"]
+
+BASE_RATE = "base_rate"
+
+
+def best_baseline(study: ReportInput, *, horizon: int, split: str) -> str | None:
+    """Return the baseline of lowest log loss other than the base rate; None without one."""
+    table = study.baselines
+    rows = table[(table["horizon"] == horizon) & (table["split"] == split) & (table["baseline"] != BASE_RATE)]
+    rows = rows.dropna(subset=["log_loss"])
+    return None if rows.empty else str(rows.loc[rows["log_loss"].idxmin(), "baseline"])
+
+
+def cell_intervals(
+    study: ReportInput, *, split: str, against: str | None = None
+) -> dict[CellKey, DateBlockInterval]:
+    """Return the interval of baseline - model loss for every cell that has per-date losses.
+
+    Parameters
+    ----------
+    split : str
+        ``val_score`` or ``test``.
+    against : str or None
+        None compares with the base rate; ``"best"`` with each horizon's best other baseline on that split.
+    """
+    found: dict[CellKey, DateBlockInterval] = {}
+    for horizon in study.horizons:
+        differences = _differences(study, horizon=horizon, split=split, against=against)
+        if differences.empty:
+            continue
+        seed = derive(study.seed, "date_blocks", split, horizon)
+        intervals = date_block_intervals(differences, horizon=horizon, seed=seed)
+        found |= {CellKey(str(budget), horizon): interval for budget, interval in intervals.items()}
+    return found
+
+
+def overall_intervals(study: ReportInput, *, split: str) -> dict[str, DateBlockInterval]:
+    """Return, per budget, the interval of the excess loss averaged over the verdict's horizons."""
+    horizons = study.verdict.overall.horizons
+    frames = [_differences(study, horizon=horizon, split=split, against=None) for horizon in horizons]
+    budgets = [b for b in study.verdict.overall.budgets if frames and all(b in frame for frame in frames)]
+    if not budgets:
+        return {}
+    stacked = pd.concat([frame[budgets].dropna() for frame in frames], keys=horizons)
+    shared = stacked.groupby(level="date").filter(lambda rows: len(rows) == len(horizons))
+    averaged = shared.groupby(level="date").mean()
+    seed = derive(study.seed, "date_blocks", split, "overall")
+    found = date_block_intervals(averaged, horizon=max(horizons), seed=seed)
+    return {str(budget): interval for budget, interval in found.items()}
+
+
+def _differences(study: ReportInput, *, horizon: int, split: str, against: str | None) -> pd.DataFrame:
+    """Return baseline - model per date, one column per budget; seeds are averaged."""
+    table = study.date_losses
+    rows = table[(table["horizon"] == horizon) & (table["split"] == split)]
+    model = rows.pivot_table(index="date", columns="budget", values="log_loss", aggfunc="mean")
+    reference = _reference(study, rows, horizon=horizon, split=split, against=against)
+    shared = model.index.intersection(reference.index)
+    return model.loc[shared].rsub(reference.loc[shared], axis=0)
+
+
+def _reference(
+    study: ReportInput, rows: pd.DataFrame, *, horizon: int, split: str, against: str | None
+) -> pd.Series:
+    if against is None:
+        return rows.groupby("date")["base_rate_loss"].mean()
+    table = study.baselines_by_date
+    name = best_baseline(study, horizon=horizon, split=split)
+    chosen = (table["horizon"] == horizon) & (table["split"] == split) & (table["baseline"] == name)
+    return table[chosen].groupby("date")["log_loss"].mean()

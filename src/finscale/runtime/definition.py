@@ -1,0 +1,199 @@
+"""From what was typed to what will run: one resolved, validated definition before any node starts."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from pydantic import Field
+
+from finscale.core.budgets import Cell
+from finscale.core.config import Record
+from finscale.core.errors import Fault, FinscaleError, raise_faults, suggest
+from finscale.models.config import parse_model_config
+from finscale.search.config import SearchConfig
+from finscale.training.config import ExecutionConfig
+from finscale.windows.experiment import ExperimentConfig
+
+__all__ = [
+    "RUNTIME_KEYS",
+    "GridSettings",
+    "Paths",
+    "ScalingSettings",
+    "SweepSettings",
+    "TrainingSettings",
+    "check_runtime_params",
+    "resolve",
+]
+
+RUNTIME_KEYS = (
+    *("experiment", "budget", "horizon", "device", "seed", "run_spec", "allow_defaults", "long_context"),
+    *("hpo", "training", "data", "scaling"),
+)
+_FILE_KEYS = (
+    *("paths", "sweep", "grid", "model", "execution", "experiments", "feature_sets", "long_context_blocks"),
+)
+
+
+class Paths(Record):
+    """Where the run's files live."""
+
+    data: str
+
+
+class SweepSettings(Record):
+    """The cells of a sweep."""
+
+    budgets: tuple[str, ...] = Field(min_length=1)
+    horizons: tuple[int, ...] = Field(min_length=1)
+
+
+class GridSettings(Record):
+    """Which architectures are admissible, and how their micro-batch is chosen."""
+
+    tolerance: float = Field(default=0.25, gt=0, lt=1)
+    batch_provider: str = Field(default="measured", pattern="^(measured|table)$")
+
+
+class TrainingSettings(Record):
+    """What every training of the experiment shares; the searched values come from the trial."""
+
+    n_seeds: int = Field(default=3, ge=1)
+    optimizer: str = "adamw"
+    schedule: str = "cosine"
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    patience: int = Field(default=10, ge=1)
+    min_delta: float = Field(default=1e-3, ge=0)
+    effective_batch_size: int = Field(default=128, ge=1)
+    max_epochs: int | None = Field(default=None, ge=1)
+    max_steps: int | None = Field(default=None, ge=1)
+
+
+class ScalingSettings(Record):
+    """How the verdict is drawn."""
+
+    significance: float = Field(default=0.05, gt=0, lt=0.5)
+    n_bootstrap: int = Field(default=2000, ge=100)
+    best_of: int = Field(default=10, ge=1)
+
+
+_GROUPS: dict[str, type[Record]] = {
+    "paths": Paths,
+    "sweep": SweepSettings,
+    "grid": GridSettings,
+    "training": TrainingSettings,
+    "execution": ExecutionConfig,
+    "hpo": SearchConfig,
+    "scaling": ScalingSettings,
+}
+
+
+def check_runtime_params(params: Mapping[str, Any]) -> None:
+    """Refuse an unknown top-level key of ``--params`` with the nearest legal one."""
+    unknown = [key for key in params if key not in RUNTIME_KEYS]
+    rule = "be a known parameter"
+    raise_faults(Fault(f"--params {key}", rule, params[key], suggest(key, RUNTIME_KEYS)) for key in unknown)
+
+
+def resolve(parameters: Mapping[str, Any], *, sources: Iterable[str] | None) -> dict[str, Any]:
+    """Validate every group and add what nodes read: ``definition`` (the experiment) and ``cell``.
+
+    Parameters
+    ----------
+    parameters : mapping
+        Kedro's merged parameters, runtime parameters included.
+    sources : iterable of str, optional
+        Names of the bars in the catalog (``sp500`` for an entry ``bars_sp500``); None skips that check.
+
+    Raises
+    ------
+    FinscaleError
+        With every fault found, at once.
+    """
+    faults = _Faults()
+    legal = (*RUNTIME_KEYS, *_FILE_KEYS)
+    for key in parameters:
+        if key not in legal:
+            faults.add(Fault(f"parameters.{key}", "be a known key", parameters[key], suggest(key, legal)))
+    cell = faults.catch(lambda: Cell.parse(parameters["budget"], parameters["horizon"]))
+    definition = faults.catch(lambda: _experiment(parameters, None if sources is None else tuple(sources)))
+    groups = {
+        name: faults.catch(lambda name=name, group=group: group.read(_group(parameters, name), subject=name))
+        for name, group in _GROUPS.items()
+    }
+    faults.catch(lambda: parse_model_config(_smallest_model(parameters["model"])))
+    faults.catch(lambda: _block(parameters))
+    faults.raise_all()
+    resolved = {name: group.model_dump(mode="json") for name, group in groups.items()}
+    return {
+        **parameters,
+        **resolved,
+        "cell": cell.model_dump(),
+        "definition": definition.model_dump(mode="json"),
+    }
+
+
+class _Faults:
+    """Collects the faults of several checks, so that the user sees all of them at once."""
+
+    def __init__(self) -> None:
+        self.found: list[Exception] = []
+
+    def add(self, fault: Exception) -> None:
+        self.found.append(fault)
+
+    def catch(self, check: Callable[[], Any]) -> Any:
+        try:
+            return check()
+        except FinscaleError as fault:
+            self.add(fault)
+            return None
+
+    def raise_all(self) -> None:
+        raise_faults(self.found)
+
+
+def _group(parameters: Mapping[str, Any], name: str) -> dict[str, Any]:
+    values = parameters.get(name) or {}
+    if not isinstance(values, Mapping):
+        raise Fault(name, "be a group of settings", values, f"write {name}.<setting>=<value>")
+    if name == "execution" and parameters.get("device") is not None:
+        return {**values, "device": parameters["device"]}
+    return dict(values)
+
+
+def _experiment(parameters: Mapping[str, Any], sources: tuple[str, ...] | None) -> ExperimentConfig:
+    name, blocks = parameters["experiment"], parameters["experiments"]
+    if name not in blocks:
+        raise Fault("experiment", "be defined in conf", name, suggest(str(name), blocks))
+    block = dict(blocks[name])
+    block["data"] = {**block.get("data", {}), **_data_overrides(parameters)}
+    if parameters.get("seed") is not None:
+        block["seed"] = parameters["seed"]
+    definition = ExperimentConfig.read({"name": name, **block}, subject="")
+    faults = _Faults()
+    source, legal = definition.data.source, (*(sources or ()), "file")
+    if sources is not None and source not in legal:
+        faults.add(Fault("data.source", "be bars of the catalog", source, suggest(source, legal)))
+    if definition.data.feature_set not in parameters["feature_sets"]:
+        remedy = suggest(definition.data.feature_set, parameters["feature_sets"])
+        faults.add(Fault("data.feature_set", "be defined in conf", definition.data.feature_set, remedy))
+    faults.raise_all()
+    return definition
+
+
+def _data_overrides(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    overrides = _group(parameters, "data")
+    split = overrides.get("split")
+    if isinstance(split, Mapping) and isinstance(split.get("fractions"), str):
+        overrides["split"] = {**split, "fractions": tuple(split["fractions"].split())}
+    return overrides
+
+
+def _smallest_model(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The shared model block with some architecture filled in, so that it can be validated alone."""
+    return {"d_model": 64, "n_layers": 2, "n_heads": 2, "d_ff": 128, **model}
+
+
+def _block(parameters: Mapping[str, Any]) -> None:
+    name, blocks = parameters["long_context"], parameters["long_context_blocks"]
+    if name not in blocks:
+        raise Fault("long_context", "be a block defined in conf", name, suggest(str(name), blocks))

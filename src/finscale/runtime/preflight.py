@@ -1,0 +1,145 @@
+"""Pre-flight: what would stop a long run later is found before it starts. Each check has a remedy."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from finscale.core.budgets import parse_budget
+from finscale.core.errors import Fault, FinscaleError, raise_faults
+from finscale.training.config import ExecutionConfig, resolve_device
+
+__all__ = ["NEEDS_DEVICE", "Check", "preflight", "require", "require_device"]
+
+NEEDS_DEVICE = "device"
+"""Tag of the nodes that train or evaluate a model."""
+
+_MIN_MEMORY_GIB = 1.0
+_MIN_DISK_GIB = 1.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One named check: what was found, or the fault with its remedy."""
+
+    name: str
+    found: str
+    fault: Exception | None = None
+
+
+def require_device(execution: ExecutionConfig, *, environment: str | None) -> str:
+    """Return the device a run will use.
+
+    Raises
+    ------
+    Fault
+        When the environment asks for a device that this machine does not have.
+    """
+    if execution.device == "cpu":
+        return "cpu"
+    try:
+        return str(resolve_device(execution))
+    except Fault as fault:
+        where = f"the environment {environment!r} asks for it: " if environment else ""
+        remedy = f"{where}add --params device=cpu, or device=auto to take what is there"
+        raise Fault(fault.subject, fault.rule, fault.got, remedy) from None
+
+
+def preflight(
+    parameters: Mapping[str, Any], *, budgets: Iterable[str], load_bars: Callable[[], Any], environment: str | None
+) -> list[Check]:
+    """Run every check, whatever the others find.
+
+    Parameters
+    ----------
+    parameters : mapping
+        Resolved, typed parameters.
+    budgets : iterable of str
+        Budgets of the sweep; the largest one's largest architecture takes one real step.
+    load_bars : callable
+        Loads and validates the experiment's bars.
+    """
+    data, execution = Path(parameters["paths"].data), parameters["execution"]
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("device", lambda: require_device(execution, environment=environment)),
+        ("free memory", _memory),
+        ("free disk", lambda: _disk(data)),
+        ("data folder writable", lambda: _writable(data)),
+        ("bars", lambda: f"{len(load_bars()):,} sessions, valid"),
+        ("largest architecture, one step", lambda: _largest_step(parameters, budgets)),
+    ]
+    return [_run(name, check) for name, check in checks]
+
+
+def require(checks: Iterable[Check]) -> None:
+    """Raise every failed check's fault at once."""
+    failed = [check for check in checks if check.fault is not None]
+    raise_faults([check.fault for check in failed if check.fault], "pre-flight found" if failed else "")
+
+
+def _run(name: str, check: Callable[[], str]) -> Check:
+    try:
+        return Check(name, check())
+    except FinscaleError as fault:
+        return Check(name, "", fault)
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, FinscaleError):
+            cause = cause.__cause__ or cause.__context__
+        if isinstance(cause, FinscaleError):
+            return Check(name, "", cause)
+        raise
+
+
+def _memory() -> str:
+    free = psutil.virtual_memory().available / 2**30
+    if free < _MIN_MEMORY_GIB:
+        raise Fault("free memory", f"be at least {_MIN_MEMORY_GIB} GiB", f"{free:.2f} GiB", "close other programs")
+    return f"{free:.1f} GiB"
+
+
+def _disk(folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free / 2**30
+    if free < _MIN_DISK_GIB:
+        remedy = f"make room, or set paths.data to another disk (now {folder})"
+        raise Fault("free disk", f"be at least {_MIN_DISK_GIB} GiB", f"{free:.2f} GiB", remedy)
+    return f"{free:.1f} GiB"
+
+
+def _writable(folder: Path) -> str:
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder):
+            return str(folder)
+    except OSError as error:
+        raise Fault("data folder", "be writable", str(error), "change its owner, or set paths.data") from None
+
+
+def _largest_step(parameters: Mapping[str, Any], budgets: Iterable[str]) -> str:
+    """Fit and step the largest admissible architecture of the largest budget on the real device."""
+    from finscale.archgrid.batching import choose_batch
+    from finscale.archgrid.enumerate import enumerate_grid
+    from finscale.models.config import base_config, parse_model_config
+
+    data, execution = parameters["definition"].data, parameters["execution"]
+    n_features = len(parameters["feature_sets"][data.feature_set])
+    sizes = {"n_features": n_features, "context_length": data.context_length}
+    base, tolerance = base_config(parameters["model"]), parameters["grid"].tolerance
+    for budget in sorted(map(parse_budget, budgets)):
+        grid = enumerate_grid(budget, **sizes, base=base, tolerance=tolerance)
+    largest = grid.iloc[-1]
+    config = parse_model_config(json.loads(largest["config"]))
+    batch = choose_batch(
+        "measured",
+        config,
+        **sizes,
+        effective_batch_size=parameters["training"].effective_batch_size,
+        device=str(resolve_device(execution)),
+        precision=execution.precision,
+    )
+    return f"N={largest['n_params']:,} trains with micro-batches of {batch.micro_batch_size}"

@@ -1,0 +1,42 @@
+"""OmegaConf resolvers used by conf/: they validate and normalise before a path is formed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kedro.utils import find_kedro_project
+
+from finscale.core.budgets import cell_id, format_budget, parse_budget, parse_horizon
+from finscale.core.errors import Fault
+
+__all__ = ["DEFAULT_EXPERIMENT", "RESOLVERS", "experiment_folder", "project_root"]
+
+DEFAULT_EXPERIMENT = "spy_daily_threshold_1pct"
+
+
+def experiment_folder(experiment: str) -> str:
+    """Return ``""`` for the default experiment and ``"<experiment>/"`` for any other.
+
+    Examples
+    --------
+    >>> experiment_folder("spy_daily_direction")
+    'spy_daily_direction/'
+    """
+    if not str(experiment).isidentifier():
+        rule = "be letters, digits and underscores"
+        raise Fault("experiment", rule, experiment, "use a name from conf/*/parameters_experiments.yml")
+    return "" if experiment == DEFAULT_EXPERIMENT else f"{experiment}/"
+
+
+def project_root() -> str:
+    """Return the absolute path of the Kedro project we stand in."""
+    return str(find_kedro_project(Path.cwd()) or Path.cwd())
+
+
+RESOLVERS: dict[str, Callable[..., Any]] = {
+    "cell_id": cell_id,
+    "budget": lambda budget: format_budget(parse_budget(budget)),
+    "horizon": parse_horizon,
+    "experiment_folder": experiment_folder,
+    "project_root": project_root,
+}

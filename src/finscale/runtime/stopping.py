@@ -1,0 +1,78 @@
+"""How a run is asked to stop: a first signal or a STOP_NOW file saves and ends, a second signal exits at once."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+from finscale.core.errors import Interrupted
+
+__all__ = ["STOP", "Stopper"]
+
+_POLL_S = 0.5
+
+
+class Stopper:
+    """The process-wide answer to *should I stop?*; cheap enough to ask at every optimizer step."""
+
+    def __init__(self) -> None:
+        self._signal: int | None = None
+        self._folder: Path | None = None
+        self._next_look = 0.0
+        self._found = False
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator["Stopper"]:
+        """Turn SIGINT and SIGTERM into a request while the block runs; restore the old handlers after."""
+        self._signal, self._found = None, False
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        old = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+    def watch(self, folder: Path) -> None:
+        """Also stop when ``STOP_NOW`` appears in ``folder``; ``STOP`` there ends a sweep after its cell."""
+        self._folder = folder
+
+    @property
+    def stop_file(self) -> Path | None:
+        """The file that ends a sweep (``data/STOP``), whether it exists or not."""
+        return self._folder / "STOP" if self._folder else None
+
+    def requested(self) -> bool:
+        """Whether the run should save and end now."""
+        if self._signal is not None or self._found:
+            return True
+        if self._folder is not None and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _POLL_S
+            self._found = (self._folder / "STOP_NOW").exists()
+        return self._found
+
+    @property
+    def exit_code(self) -> int:
+        """130 after SIGINT, 143 after SIGTERM, 0 after a STOP file."""
+        return 0 if self._signal is None else 128 + self._signal
+
+    def raise_if_requested(self, saved: str) -> None:
+        """Raise `Interrupted` saying what was saved, if a stop was requested."""
+        if self.requested():
+            raise Interrupted(saved, self.exit_code)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._signal is not None:
+            os._exit(128 + number)
+        self._signal = number
+        print("\nStopping: saving at the next step (once more exits at once).", file=sys.stderr, flush=True)
+
+
+STOP = Stopper()

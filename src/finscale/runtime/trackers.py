@@ -1,0 +1,190 @@
+"""MLflow: one run per Kedro session, nested runs per trial and per seed, as executed. Never in the way.
+
+A tracker that cannot be reached is reported once and replaced by the project's local SQLite file.
+"""
+
+import contextlib
+import fcntl
+import functools
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
+
+from finscale.core.config import Record
+from finscale.runtime.resolvers import project_root
+
+__all__ = ["TrackingHooks", "log_child_run", "log_figure", "log_metrics"]
+
+logger = logging.getLogger(__name__)
+_PROBE_S = 2.0
+_PARAM_LIMIT = 500
+
+
+class TrackingHooks(MlflowHook):
+    """kedro-mlflow's hook, with a probe of the server, one run per cell, and parameters as single leaves."""
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Probe the tracking server; fall back to the local file when it does not answer."""
+        config = context.config_loader["mlflow"]
+        uri = config["server"]["mlflow_tracking_uri"]
+        local = f"sqlite:///{project_root()}/mlflow.db"
+        if not _answers(uri):
+            logger.warning("MLflow at %s did not answer in %.0f s; tracking to %s instead", uri, _PROBE_S, local)
+            config["server"]["mlflow_tracking_uri"] = local
+        config["tracking"]["experiment"]["name"] = context.params["definition"].mlflow_experiment
+        context.config_loader["mlflow"] = config
+        with _first_use(Path(project_root())):
+            super().after_context_created(context)
+
+    @hook_impl
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
+    ) -> None:
+        """Open the session's run and name it after its cell."""
+        super().before_pipeline_run(run_params, pipeline, catalog)
+        import mlflow
+
+        cell, provenance = catalog.load("params:cell"), catalog.load("params:provenance")
+        names = "+".join(run_params.get("pipeline_names") or ["all pipelines"])
+        definition = catalog.load("params:definition")
+        tags = {"mlflow.runName": f"{cell.id} {names}", "cell": cell.id, "experiment": definition.name}
+        mlflow.set_tags({**tags, **{key: str(value) for key, value in provenance.items()}})
+
+    @hook_impl
+    def before_node_run(
+        self, node: Node, catalog: CatalogProtocol, inputs: dict[str, Any], is_async: bool
+    ) -> None:
+        """Log the node's parameters, each leaf by itself; a value logged before is not repeated."""
+        leaves = dict(_parameter_leaves(inputs))
+        _log_params(leaves)
+
+
+def _parameter_leaves(inputs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in inputs.items():
+        if not name.startswith("params:"):
+            continue
+        short = name.removeprefix("params:")
+        if isinstance(value, Record):
+            yield from value.leaves(short).items()
+        elif not isinstance(value, Mapping):
+            yield short, value
+
+
+def _quietly(log: Callable[..., None]) -> Callable[..., None]:
+    """Tracking never stops a run: whatever goes wrong is reported once and forgotten."""
+
+    @functools.wraps(log)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        import mlflow
+
+        if mlflow.active_run() is None:
+            return
+        try:
+            log(*args, **kwargs)
+        except Exception as error:
+            _warn_once(f"{type(error).__name__}: {error}".splitlines()[0])
+
+    return wrapped
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    logger.warning("MLflow could not record something (%s); the run goes on", message)
+
+
+@_quietly
+def _log_params(leaves: Mapping[str, Any]) -> None:
+    import mlflow
+
+    if leaves:
+        mlflow.log_params({name: str(value)[:_PARAM_LIMIT] for name, value in leaves.items()})
+
+
+@_quietly
+def log_metrics(metrics: Mapping[str, float]) -> None:
+    """Log finite numbers on the session's run."""
+    import mlflow
+
+    mlflow.log_metrics({name: float(value) for name, value in metrics.items() if _is_finite(value)})
+
+
+@_quietly
+def log_figure(figure: Any, name: str) -> None:
+    """Log a Plotly figure on the session's run as a self-contained page."""
+    import mlflow
+
+    mlflow.log_figure(figure, f"figures/{name}.html")
+
+
+@_quietly
+def log_child_run(
+    name: str,
+    *,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    curve: Mapping[str, list[tuple[int, float]]],
+    tags: Mapping[str, str],
+    failed: bool = False,
+) -> None:
+    """Record a finished trial or seed as a nested run, in three calls.
+
+    Parameters
+    ----------
+    curve : mapping
+        Metric name to (epoch, value) pairs.
+    """
+    import mlflow
+    from mlflow.entities import Metric, Param, RunTag
+
+    parent = mlflow.active_run().info
+    client = mlflow.MlflowClient()
+    now = int(time.time() * 1000)
+    run = client.create_run(
+        parent.experiment_id, run_name=name, tags={"mlflow.parentRunId": parent.run_id, **tags}
+    )
+    points = [(key, epoch, value) for key, pairs in curve.items() for epoch, value in pairs]
+    points += [(key, 0, value) for key, value in metrics.items()]
+    client.log_batch(
+        run.info.run_id,
+        metrics=[Metric(key, float(value), now, epoch) for key, epoch, value in points if _is_finite(value)][:1000],
+        params=[Param(key, str(value)[:_PARAM_LIMIT]) for key, value in params.items()][:100],
+        tags=[RunTag("kind", tags.get("kind", name))],
+    )
+    client.set_terminated(run.info.run_id, status="FAILED" if failed else "FINISHED")
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(float(value)) < float("inf")
+
+
+def _answers(uri: str) -> bool:
+    """Whether something listens at an http(s) tracking address; files and databases always do."""
+    address = urlparse(uri)
+    if address.scheme not in ("http", "https"):
+        return True
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=_PROBE_S).close()
+        return True
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def _first_use(project: Path) -> Iterator[None]:
+    """One process at a time opens the tracking store: two first runs would both create its schema."""
+    with (project / ".mlflow.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,206 @@
+"""Checkpoints that survive a kill at any moment: safetensors for tensors, JSON for the rest, no pickle.
+
+A checkpoint of step k is ``step_k.safetensors`` and then, as its commit mark, ``step_k.json`` with the size and the
+digest of the first. The two newest are kept, so that one good checkpoint is left whatever happens to the other.
+
+No random state is saved: the order of an epoch and the dropout of a step are functions of (seed, epoch) and
+(seed, step), so a resumed run draws what the uninterrupted one would have drawn.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from finscale.archgrid.batching import BatchConfig
+from finscale.core.config import Record
+from finscale.core.errors import Fault, FinscaleError
+from finscale.core.files import read_json, replacing, write_json
+from finscale.training.early_stopping import EarlyStopping
+from finscale.training.events import CheckpointRejected, Event
+from finscale.training.result import EpochRecord
+
+__all__ = [
+    "Checkpoints",
+    "Progress",
+    "clear_checkpoints",
+    "optimizer_tensors",
+    "restore_optimizer",
+    "with_prefix",
+    "without_prefix",
+]
+
+Tensors = dict[str, Tensor]
+_FOLDER = "checkpoints"
+
+
+class Progress(Record):
+    """Where a run stands between two steps.
+
+    Parameters
+    ----------
+    step, step_in_epoch : int
+        Optimizer updates made, in all and in the epoch under way.
+    loss_sum : float
+        Summed training loss of the epoch under way.
+    curve, early_stopping
+        Of the epochs that ended.
+    learning_rate_max : float
+        Largest rate used so far.
+    batch : BatchConfig or None
+        Largest group executed so far; None before the first.
+    seconds : float
+        Wall time used so far.
+    """
+
+    step: int = 0
+    step_in_epoch: int = 0
+    loss_sum: float = 0.0
+    curve: tuple[EpochRecord, ...] = ()
+    early_stopping: EarlyStopping = EarlyStopping()
+    learning_rate_max: float = 0.0
+    batch: BatchConfig | None = None
+    seconds: float = 0.0
+
+
+class _Manifest(Record):
+    format: Literal["finscale-checkpoint-1"] = "finscale-checkpoint-1"
+    fingerprint: str
+    n_bytes: int
+    sha256: str
+    progress: Progress
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Parameters
+    ----------
+    directory : Path
+        Of the run; checkpoints live in its folder ``checkpoints``.
+    fingerprint : str
+        Of the run; another one is refused.
+    """
+
+    def __init__(self, directory: Path, fingerprint: str) -> None:
+        self.folder = directory / _FOLDER
+        self.fingerprint = fingerprint
+        self._last: str | None = None
+
+    def save(self, progress: Progress, tensors: Tensors) -> Path:
+        """Write one checkpoint and drop all but it and the one before; a step already saved is left alone."""
+        name = f"step_{progress.step:09d}"
+        manifest = self.folder / f"{name}.json"
+        if name == self._last:
+            return manifest
+        with replacing(self.folder / f"{name}.safetensors") as temporary:
+            save_file(tensors, temporary)
+            n_bytes, digest = temporary.stat().st_size, _sha256(temporary)
+        content = _Manifest(fingerprint=self.fingerprint, n_bytes=n_bytes, sha256=digest, progress=progress)
+        write_json(manifest, content.model_dump(mode="json"))
+        self._drop_all_but({name, self._last})
+        self._last = name
+        return manifest
+
+    def load(self, on_event: Callable[[Event], None]) -> tuple[Path, Progress, Tensors] | None:
+        """Return the newest good checkpoint, or None; report each one that had to be passed over.
+
+        Raises
+        ------
+        Fault
+            When a checkpoint belongs to a run with another fingerprint.
+        """
+        for path in sorted(self.folder.glob("step_*.json"), reverse=True):
+            try:
+                manifest = self._manifest(path)
+                tensors = _tensors(path.with_suffix(".safetensors"), manifest)
+            except _Unusable as error:
+                on_event(CheckpointRejected(path=str(path), reason=str(error)))
+                continue
+            self._last = path.stem
+            return path, manifest.progress, tensors
+        return None
+
+    def _manifest(self, path: Path) -> _Manifest:
+        try:
+            values = read_json(path)
+            found = values.get("fingerprint") if isinstance(values, dict) else None
+            manifest = _Manifest.read(values if isinstance(values, dict) else {}, subject=path.name)
+        except FinscaleError as error:
+            raise _Unusable(str(error)) from None
+        if found != self.fingerprint:
+            remedy = "train in another directory, or delete this one"
+            raise Fault(f"checkpoint {path}", f"have the fingerprint {self.fingerprint}", found, remedy)
+        return manifest
+
+    def _drop_all_but(self, names: set[str | None]) -> None:
+        for path in self.folder.iterdir():
+            if path.stem not in names:
+                path.unlink(missing_ok=True)
+
+
+class _Unusable(Exception):
+    """A checkpoint that is truncated, corrupt or incomplete."""
+
+
+def clear_checkpoints(directory: Path) -> None:
+    """Delete the checkpoints of a run that will not be resumed; best weights and records stay."""
+    folder = directory / _FOLDER
+    for path in folder.glob("*"):
+        path.unlink()
+    if folder.exists():
+        folder.rmdir()
+
+
+def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> Tensors:
+    """Return the optimizer's state as ``{parameter/quantity: tensor}``; empty before the first step."""
+    return {
+        f"{name}/{quantity}": tensor
+        for name, weights in model.named_parameters()
+        for quantity, tensor in optimizer.state.get(weights, {}).items()
+    }
+
+
+def restore_optimizer(model: nn.Module, optimizer: Optimizer, tensors: Tensors) -> None:
+    """Put back what `optimizer_tensors` returned."""
+    weights = dict(model.named_parameters())
+    index = {p: i for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
+    state: dict[int, Tensors] = {}
+    for key, tensor in tensors.items():
+        name, _, quantity = key.rpartition("/")
+        state.setdefault(index[weights[name]], {})[quantity] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def with_prefix(prefix: str, tensors: Tensors) -> Tensors:
+    """Return ``{prefix/name: tensor}``, contiguous and unshared with autograd."""
+    return {f"{prefix}/{name}": tensor.detach().contiguous() for name, tensor in tensors.items()}
+
+
+def without_prefix(prefix: str, tensors: Tensors) -> Tensors:
+    """Return the tensors of one prefix, without it."""
+    return {
+        name.removeprefix(f"{prefix}/"): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(f"{prefix}/")
+    }
+
+
+def _tensors(path: Path, manifest: _Manifest) -> Tensors:
+    try:
+        if path.stat().st_size != manifest.n_bytes or _sha256(path) != manifest.sha256:
+            raise _Unusable(f"{path.name} is truncated or corrupt")
+        return {name: torch.clone(tensor) for name, tensor in load_file(path).items()}
+    except (OSError, SafetensorError) as error:
+        raise _Unusable(f"{path.name} cannot be read: {error}") from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

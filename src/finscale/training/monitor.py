@@ -1,0 +1,78 @@
+"""Is a model saying anything? Spread and calibration of its probabilities, and the flags they raise.
+
+y outcomes in {0, 1}, p forecast probabilities, b base rate of the training windows. No torch.
+
+A forecast is **constant** when the standard deviation of p is under 1e-4. That alone is no fault: on pure noise
+the base rate *is* the right answer. It is **collapsed** when that constant is also not the base rate: when
+KL(b || mean p), the price in nats of saying mean p where b holds, exceeds 0.002 (p = 0.5 +- 0.03 at b = 0.5).
+
+A *direction* forecast more than 0.012 nats below the base rate's loss on the same rows is **suspicious_skill**: it is
+treated as a leak until explained.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finscale.metrics.classification import PROBABILITY_FLOOR
+from finscale.training.result import Flag
+
+__all__ = ["CONSTANT_SPREAD", "MISPLACED_NATS", "SUSPICIOUS_NATS", "calibration_slope", "flags_of", "spread"]
+
+CONSTANT_SPREAD = 1e-4
+MISPLACED_NATS = 0.002
+SUSPICIOUS_NATS = 0.012
+
+Vector = NDArray[np.float64]
+
+
+def spread(p: Vector) -> float:
+    """Return the standard deviation of the probabilities."""
+    return float(p.std())
+
+
+def calibration_slope(y: Vector, p: Vector) -> float | None:
+    """Return the slope of a logistic regression of y on logit(p): 1 is calibrated, under 1 overconfident.
+
+    None where it does not exist: constant forecasts, one class only, or outcomes that logit(p) separates.
+
+    References
+    ----------
+    Cox 1958, "Two further applications of a model for binary regression".
+    """
+    clipped = np.clip(p, PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+    logits = np.log(clipped) - np.log1p(-clipped)
+    if spread(p) < CONSTANT_SPREAD or y.min() == y.max():
+        return None
+    design, weights = np.column_stack([np.ones_like(logits), logits]), np.zeros(2)
+    for _ in range(50):
+        fitted = 1 / (1 + np.exp(-np.clip(design @ weights, -500, 500)))
+        hessian = design.T @ (design * (fitted * (1 - fitted))[:, None])
+        if np.linalg.cond(hessian) > 1e12:
+            return None
+        change = np.linalg.solve(hessian, design.T @ (y - fitted))
+        weights = weights + change
+        if np.abs(change).max() < 1e-8:
+            return float(weights[1])
+    return None
+
+
+def flags_of(
+    y: Vector, p: Vector, *, base_rate: float, loss: float, base_rate_loss: float, task: str
+) -> tuple[Flag, ...]:
+    """Return the flags of one forecast of the rows y."""
+    constant = spread(p) < CONSTANT_SPREAD
+    misplaced = _divergence(base_rate, float(p.mean())) > MISPLACED_NATS
+    found: list[tuple[Flag, bool]] = [
+        ("collapsed", constant and misplaced),
+        ("constant", constant and not misplaced),
+        ("suspicious_skill", task == "direction" and loss < base_rate_loss - SUSPICIOUS_NATS),
+    ]
+    return tuple(flag for flag, raised in found if raised)
+
+
+def _divergence(b: float, q: float) -> float:
+    """KL(b || q) of two Bernoulli laws, in nats; 0 log 0 is 0."""
+    q = min(max(q, PROBABILITY_FLOOR), 1 - PROBABILITY_FLOOR)
+    positive = b * np.log(b / q) if b > 0 else 0.0
+    negative = (1 - b) * np.log((1 - b) / (1 - q)) if b < 1 else 0.0
+    return float(positive + negative)
