@@ -1,5 +1,7 @@
 """Every folder under pipelines/ is a runnable pipeline; hpo and training bring their upstream nodes along."""
 
+import importlib
+
 from kedro.framework.project import find_pipelines
 from kedro.pipeline import Pipeline
 
@@ -16,12 +18,14 @@ _DEFAULT = ("feature_engineering", "dataset", "arch_grid", "hpo", "training", "s
 def register_pipelines() -> dict[str, Pipeline]:
     """Return the pipelines by name; ``__default__`` is one cell up to its scaling analysis.
 
-    Upstream nodes whose inputs have not changed are skipped at run time (see `runtime.runner`).
+    Upstream nodes whose inputs have not changed are skipped at run time (see `runtime.runner`). When the
+    command names pipelines, Kedro asks for these alone, and only their rooms are imported.
     """
-    rooms = find_pipelines(raise_errors=True)
-    rooms.pop("__default__", None)
-    with_upstream = {
-        name: sum((rooms[upstream] for upstream in _UPSTREAM.get(name, ())), room)
-        for name, room in rooms.items()
-    }
-    return {**with_upstream, "__default__": sum((rooms[name] for name in _DEFAULT), Pipeline([]))}
+    found = find_pipelines(raise_errors=True)
+    registered = {name: _joined((*_UPSTREAM.get(name, ()), name)) for name in found if name != "__default__"}
+    return {**registered, "__default__": _joined(_DEFAULT)} if "__default__" in found else registered
+
+
+def _joined(names: tuple[str, ...]) -> Pipeline:
+    rooms = (importlib.import_module(f"finscale.pipelines.{name}") for name in names)
+    return sum((room.create_pipeline() for room in rooms), Pipeline([]))

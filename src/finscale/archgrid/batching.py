@@ -3,10 +3,11 @@
 B micro_batch_size, T context_length, F features.
 """
 
+import re
 from collections.abc import Callable
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, PositiveInt, TypeAdapter, model_validator
+from pydantic import PositiveInt, TypeAdapter, field_validator, model_validator
 
 from finscale.archgrid.memory import DeviceType, Precision, predict_memory
 from finscale.core.config import Record
@@ -70,8 +71,15 @@ class BatchRequest(Record):
     context_length: PositiveInt
     n_outputs: PositiveInt = 1
     effective_batch_size: PositiveInt = 128
-    device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")] = "cpu"
+    device: str = "cpu"
     precision: Precision = "fp32"
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, device: str) -> str:
+        if re.fullmatch(r"cpu|mps|cuda(:\d+)?", device) is None:
+            raise Fault("device", "be cpu, mps, cuda or cuda:<index>", device)
+        return device
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -109,20 +117,20 @@ def choose_batch(
     Raises
     ------
     Fault
-        For an unknown provider, or when not even one window fits the device.
+        For an unknown provider or device, or when not even one window fits the device.
     """
     if provider not in _PROVIDERS:
         raise Fault("batch provider", "be a known one", provider, suggest(provider, _PROVIDERS))
-    request = BatchRequest(
-        config=config,
-        n_features=n_features,
-        context_length=context_length,
-        n_outputs=n_outputs,
-        effective_batch_size=effective_batch_size,
-        device=device,
-        precision=precision,
-    )
-    return _PROVIDERS[provider](request)
+    fields = {
+        "config": config,
+        "n_features": n_features,
+        "context_length": context_length,
+        "n_outputs": n_outputs,
+        "effective_batch_size": effective_batch_size,
+        "device": device,
+        "precision": precision,
+    }
+    return _PROVIDERS[provider](BatchRequest.read(fields))
 
 
 def split_batch(micro_batch_size: int, *, effective_batch_size: int) -> BatchConfig:

@@ -16,7 +16,6 @@ Precision = Literal["fp32", "bf16"]
 DeviceType = Literal["cuda", "mps", "cpu"]
 
 _FP32 = 4
-_SCORE_COPIES = 3
 _BRANCH_BYTES: dict[str, int] = {"fp32": 4, "bf16": 2}
 
 
@@ -45,13 +44,12 @@ class MemoryEstimate(Record):
 
 
 class _Load(NamedTuple):
-    """One forward pass: windows B, tokens B x S, and bytes per kept number in each place."""
+    """One forward pass: windows B, tokens B x S, and bytes per number kept in a branch and in a mask."""
 
     windows: int
     tokens: int
     branch: int
     mask: int
-    scores: int
 
 
 def predict_memory(
@@ -69,7 +67,7 @@ def predict_memory(
     Parameters
     ----------
     config : model config
-        Of any family; its dropout decides which masks are kept.
+        Of any family; its dropout decides whether masks are kept.
     n_features, context_length, n_outputs : int
         F, T and C.
     micro_batch_size : int
@@ -77,13 +75,12 @@ def predict_memory(
     precision : str
         ``bf16`` keeps the branches in 2 bytes (autocast) and the residual stream in 4.
     device_type : str
-        On ``cuda`` attention is fused and a dropout mask takes a byte; elsewhere dropout keeps fp32 masks
-        and makes attention write out its scores.
+        A dropout mask takes one byte on ``cuda``, elsewhere as many as the numbers it masks.
 
     Notes
     -----
     The terms are those of Korthikanti et al. 2022 ("Reducing Activation Recomputation in Large Transformer
-    Models", section 4), counted for these blocks.
+    Models", section 4), counted for these blocks; attention is fused, so no score matrix is kept.
     """
     sizes = {"n_features": n_features, "context_length": context_length}
     n_params = count_params(config, **sizes, n_outputs=n_outputs).total
@@ -101,26 +98,24 @@ def predict_memory(
 def _load(
     config: Config, windows: int, context_length: int, precision: Precision, device_type: DeviceType
 ) -> _Load:
-    tokens = n_tokens(config, context_length=context_length)
-    plain_dropout = device_type != "cuda" and config.dropout > 0
-    return _Load(
-        windows=windows,
-        tokens=windows * tokens,
-        branch=_BRANCH_BYTES[precision],
-        mask=0 if not config.dropout else 1 if device_type == "cuda" else _BRANCH_BYTES[precision],
-        scores=_SCORE_COPIES * _FP32 * windows * tokens**2 * config.n_heads if plain_dropout else 0,
-    )
+    branch = _BRANCH_BYTES[precision]
+    mask = 1 if device_type == "cuda" else branch
+    tokens = windows * n_tokens(config, context_length=context_length)
+    return _Load(windows, tokens, branch, mask if config.dropout else 0)
 
 
 def _block_bytes(config: Config, load: _Load) -> int:
-    """Two residual inputs; two norm outputs, queries, keys, values, mix; two feed-forward inners; masks."""
+    """Two residual inputs; two norm outputs, query, key, value and mix; two feed-forward inners; masks."""
     d, d_ff = config.d_model, config.d_ff
-    plain = load.scores > 0
-    query_key_value = 3 * d * (_FP32 if plain else load.branch)
-    per_token = 2 * d * _FP32 + 3 * d * load.branch + query_key_value + 2 * d_ff * load.branch
-    convolution = 2 * d * load.branch if isinstance(config, TransformerConfig) and config.conv_taps else 0
-    statistics = _FP32 * (4 + (0 if plain else config.n_heads))
-    return load.tokens * (per_token + convolution + 2 * d * load.mask + statistics) + load.scores
+    residual, branch, masks = 2 * d * _FP32, (6 * d + 2 * d_ff) * load.branch, 2 * d * load.mask
+    statistics = (4 + config.n_heads) * _FP32
+    decoder = _decoder_extras(config) * load.branch if isinstance(config, TransformerConfig) else 0
+    return load.tokens * (residual + branch + masks + statistics + decoder)
+
+
+def _decoder_extras(config: TransformerConfig) -> int:
+    """Numbers per token: the padded convolution input; rotated query and key, and a mix of their layout."""
+    return config.d_model * ((config.conv_taps > 0) + 3 * (config.positions == "rope"))
 
 
 def _outer_bytes(config: Config, load: _Load, *, n_features: int, context_length: int) -> int:

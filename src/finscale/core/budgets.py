@@ -2,12 +2,13 @@
 
 import math
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from finscale.core.config import Record
-from finscale.core.errors import Fault
+from finscale.core.errors import Fault, FinscaleError, raise_faults, suggest
 
-__all__ = ["MIN_BUDGET", "Cell", "cell_id", "format_budget", "parse_budget", "parse_horizon"]
+__all__ = ["MIN_BUDGET", "Cell", "cell_id", "cells_of", "format_budget", "parse_budget", "parse_horizon"]
 
 MIN_BUDGET = 4_000
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
@@ -101,3 +102,35 @@ def cell_id(budget: Any, horizon: Any) -> str:
     '2M_h3'
     """
     return Cell.parse(budget, horizon).id
+
+
+def cells_of(budgets: Sequence[Any], horizons: Sequence[Any], *, from_cell: str | None = None) -> list[Cell]:
+    """Return the cells, smallest budget first; ``from_cell`` leaves out those before it.
+
+    Raises
+    ------
+    FinscaleError
+        With every malformed budget and horizon, or when ``from_cell`` is not one of the cells.
+    """
+    faults: list[Exception] = []
+    sizes = _parsed(parse_budget, budgets, faults)
+    steps = _parsed(parse_horizon, horizons, faults)
+    raise_faults(faults)
+    cells = [Cell(n_budget=size, horizon=step) for size in sorted(set(sizes)) for step in sorted(set(steps))]
+    if from_cell is None:
+        return cells
+    names = [cell.id for cell in cells]
+    wanted = Cell.from_id(from_cell).id
+    if wanted not in names:
+        raise Fault("--from-cell", "be a cell of this sweep", from_cell, suggest(wanted, names))
+    return cells[names.index(wanted) :]
+
+
+def _parsed(parse: Callable[[Any], int], values: Sequence[Any], faults: list[Exception]) -> list[int]:
+    found = []
+    for value in values:
+        try:
+            found.append(parse(value))
+        except FinscaleError as fault:
+            faults.append(fault)
+    return found

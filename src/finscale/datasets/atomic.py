@@ -11,12 +11,13 @@ from finscale.core.errors import Fault
 from finscale.core.files import read_json, replacing, write_json, write_text
 
 __all__ = [
-    "CellsDataset",
+    "FiguresDataset",
     "FolderDataset",
     "JSONDataset",
     "KeyedParquetDataset",
     "ParquetDataset",
     "PlotlyDataset",
+    "TablesDataset",
     "TextDataset",
 ]
 
@@ -29,11 +30,26 @@ _PREVIEW_ROWS = 20
 
 
 class _FileDataset(AbstractDataset[Any, Any]):
-    """One file, replaced atomically."""
+    """One file, replaced atomically.
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+    Parameters
+    ----------
+    filepath : str
+        Where it lies.
+    optional : bool
+        A missing file loads as None, and the node that reads it decides.
+    """
+
+    def __init__(
+        self, *, filepath: str, optional: bool = False, metadata: dict[str, Any] | None = None
+    ) -> None:
         self._filepath = Path(filepath)
+        self._optional = optional
         self.metadata = metadata
+
+    @property
+    def _absent(self) -> bool:
+        return self._optional and not self._filepath.exists()
 
     def _exists(self) -> bool:
         return self._filepath.exists()
@@ -46,7 +62,7 @@ class JSONDataset(_FileDataset):
     """A JSON document; NaN is refused, because no other reader would take it."""
 
     def load(self) -> Any:
-        return read_json(self._filepath)
+        return None if self._absent else read_json(self._filepath)
 
     def save(self, data: Any) -> None:
         write_json(self._filepath, data)
@@ -85,15 +101,15 @@ class PlotlyDataset(_FileDataset):
 class ParquetDataset(_FileDataset):
     """A data frame; its ``attrs`` travel with it."""
 
-    def load(self) -> pd.DataFrame:
-        return _read_parquet(self._filepath)
+    def load(self) -> pd.DataFrame | None:
+        return None if self._absent else _read_parquet(self._filepath)
 
     def save(self, data: pd.DataFrame) -> None:
         _write_parquet(self._filepath, data)
 
     def preview(self, nrows: int = _PREVIEW_ROWS) -> TablePreview:
         """Return the first rows."""
-        return _table(self.load().head(nrows))
+        return _table(_read_parquet(self._filepath).head(nrows))
 
 
 class KeyedParquetDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
@@ -163,36 +179,60 @@ class FolderDataset(AbstractDataset[Path, Path]):
         return {"filepath": str(self._path)}
 
 
-class CellsDataset(AbstractDataset[None, dict[str, pd.DataFrame]]):
-    """The same table from every finished cell of one experiment: ``{cell_id: frame}``. Read-only.
+class TablesDataset(AbstractDataset[None, dict[str, pd.DataFrame]]):
+    """The same table from many places, e.g. from every finished cell. Read-only.
 
     Parameters
     ----------
     path : str
-        Folder that holds one folder per cell.
-    filename : str
-        Name of the Parquet file inside each.
+        Folder to look in.
+    pattern : str
+        Glob of the Parquet files. A table is known by the part of its path that the pattern's first
+        component matched: the cell's folder in ``*_h*/runs.parquet``, the file's stem in ``grid_*.parquet``.
     """
 
-    def __init__(self, *, path: str, filename: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(self, *, path: str, pattern: str, metadata: dict[str, Any] | None = None) -> None:
         self._path = Path(path)
-        self._filename = filename
+        self._pattern = pattern
         self.metadata = metadata
 
     def load(self) -> dict[str, pd.DataFrame]:
-        return {found.parent.name: _read_parquet(found) for found in self._files()}
+        return {Path(found.relative_to(self._path).parts[0]).stem: _read_parquet(found) for found in self._files()}
 
     def save(self, data: None) -> None:
-        raise DatasetError("Cells are written one by one by the runs that own them")
+        raise DatasetError("These tables are written one by one by the runs that own them")
 
     def _files(self) -> list[Path]:
-        return sorted(self._path.glob(f"*_h*/{self._filename}"))
+        return sorted(self._path.glob(self._pattern))
 
     def _exists(self) -> bool:
         return bool(self._files())
 
     def _describe(self) -> dict[str, Any]:
-        return {"path": str(self._path), "filename": self._filename}
+        return {"path": str(self._path), "pattern": self._pattern}
+
+
+class FiguresDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
+    """Plotly figures by name, one self-contained JSON file each."""
+
+    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
+        self._path = Path(path)
+        self.metadata = metadata
+
+    def load(self) -> dict[str, Any]:
+        import plotly.io
+
+        return {file.stem: plotly.io.from_json(file.read_text("utf-8")) for file in sorted(self._path.glob("*.json"))}
+
+    def save(self, data: dict[str, Any]) -> None:
+        for name, figure in data.items():
+            write_text(self._path / f"{name}.json", figure.to_json())
+
+    def _exists(self) -> bool:
+        return self._path.is_dir()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"path": str(self._path)}
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:

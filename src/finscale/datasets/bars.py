@@ -4,6 +4,7 @@ Loading gives the canonical columns as they were found, neither sorted nor check
 node's business, which then sees every fault at once.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,11 +15,12 @@ from kedro.io import AbstractDataset, DatasetError
 from pydantic import Field, model_validator
 
 from finscale.core.config import Record
+from finscale.core.hashing import content_hash
 from finscale.core.errors import Fault, suggest
 from finscale.datasets.atomic import TablePreview
 from finscale.features.bars import BAR_COLUMNS, PRICES
 
-__all__ = ["ArchSource", "BarsDataset", "BarsFault", "FileSource"]
+__all__ = ["ArchSource", "BarsDataset", "BarsError", "FileSource"]
 
 _ALIASES = {
     "session": ("session", "date", "timestamp", "time", "datetime"),
@@ -29,7 +31,7 @@ _ALIASES = {
     "volume": ("volume", "vol"),
     "adj_close": ("adj close", "adjclose", "adjusted close"),
 }
-_READERS = {
+_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".csv": pd.read_csv,
     ".csv.gz": pd.read_csv,
     ".parquet": pd.read_parquet,
@@ -39,14 +41,14 @@ _OPEN_NOTE = "before 2008 the open often equals the previous close: features of 
 _SHOWN = 5
 
 
-class BarsFault(Fault, DatasetError):
+class BarsError(Fault, DatasetError):
     """A fault of the bars; Kedro passes it on as it is instead of wrapping it."""
 
 
 class ArchSource(Record):
     """An index bundled in the PyPI package arch: real daily bars 1999-01-04 to 2018-12-31."""
 
-    kind: Literal["arch"]
+    kind: Literal["arch"] = "arch"
     symbol: Literal["sp500", "nasdaq"]
 
     def load(self) -> pd.DataFrame:
@@ -82,9 +84,9 @@ class FileSource(Record):
         adjusted close / close; the volume stays as it is in the file.
     """
 
-    kind: Literal["file"]
+    kind: Literal["file"] = "file"
     path: str
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field(default_factory=dict)
     date_column: str | None = None
     adjust: Literal["none", "split_dividend"] = "none"
 
@@ -120,7 +122,7 @@ class FileSource(Record):
             remedy = f"map it: columns: {{{missing[0]}: <name in the file>}}"
             if missing == ["adj_close"]:
                 remedy += ", or set adjust: none"
-            raise BarsFault(self.path, f"have the column {', '.join(missing)}", _listed(table), remedy)
+            raise BarsError(self.path, f"have the column {', '.join(missing)}", _listed(table), remedy)
         return {name: column for name, column in found.items() if column is not None}
 
     def _find(self, table: pd.DataFrame, name: str, wanted: str | None) -> str | None:
@@ -130,16 +132,16 @@ class FileSource(Record):
             return wanted
         if len(matches) > 1:
             key = "date_column" if name == "session" else f"columns: {{{name}: ...}}"
-            raise BarsFault(self.path, f"have one column for {name}", matches, f"choose one with {key}")
+            raise BarsError(self.path, f"have one column for {name}", matches, f"choose one with {key}")
         if wanted is not None and not matches:
-            raise BarsFault(self.path, f"have the column {wanted}", _listed(table), _near(wanted, table))
+            raise BarsError(self.path, f"have the column {wanted}", _listed(table), _near(wanted, table))
         return matches[0] if matches else None
 
     def _sessions(self, table: pd.DataFrame) -> pd.DatetimeIndex:
         column = self._find(table, "session", self.date_column)
         if column is None:
             remedy = "name it with date_column: <name in the file>"
-            raise BarsFault(self.path, "have a date column", _listed(table), remedy)
+            raise BarsError(self.path, "have a date column", _listed(table), remedy)
         dates = table[column]
         if pd.api.types.is_numeric_dtype(dates):
             dates = dates.astype("Int64").astype("string")
@@ -147,15 +149,15 @@ class FileSource(Record):
             parsed = pd.DatetimeIndex(pd.to_datetime(dates), name="session")
         except (ValueError, pd.errors.OutOfBoundsDatetime) as error:
             reason = str(error).partition(". ")[0]
-            raise BarsFault(f"{self.path}.{column}", "hold dates", reason, "write 2020-01-31") from None
+            raise BarsError(f"{self.path}.{column}", "hold dates", reason, "write 2020-01-31") from None
         return parsed.tz_localize(None)
 
     def _numbers(self, values: pd.Series, name: str) -> np.ndarray:
         try:
-            return pd.to_numeric(values).to_numpy()
+            return pd.to_numeric(values).to_numpy(dtype=np.float64)
         except (ValueError, TypeError) as error:
             remedy = "remove text and thousands separators"
-            raise BarsFault(f"{self.path}.{name}", "hold numbers", str(error), remedy) from None
+            raise BarsError(f"{self.path}.{name}", "hold numbers", str(error), remedy) from None
 
     def _adjusted(self, bars: pd.DataFrame) -> pd.DataFrame:
         if self.adjust == "none":
@@ -194,13 +196,17 @@ class BarsDataset(AbstractDataset[None, pd.DataFrame]):
     """
 
     def __init__(self, *, source: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
-        self._source = _Choice.read({"source": source}).source
+        if source.get("kind") not in ("arch", "file"):
+            raise Fault("source.kind", "be arch or file", source.get("kind"), "try kind: arch, symbol: sp500")
+        self._source: ArchSource | FileSource = _Choice.read({"source": source}).source
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
+        """Return the bars as they were found."""
         return self._source.load()
 
     def save(self, data: None) -> None:
+        """Refuse: bars are only read."""
         raise DatasetError("Bars are read-only: a source is never written back")
 
     def preview(self, nrows: int = _SHOWN) -> TablePreview:
@@ -212,6 +218,12 @@ class BarsDataset(AbstractDataset[None, pd.DataFrame]):
         columns = ["session", *head.columns]
         return TablePreview({"index": list(range(len(rows))), "columns": columns, "data": rows})
 
+    def fingerprint(self) -> str:
+        """Return the identity of what `load` would give: the source, and the content of a user's file."""
+        path = Path(self._source.path) if isinstance(self._source, FileSource) else None
+        content = hashlib.sha256(path.read_bytes()).hexdigest() if path and path.is_file() else ""
+        return content_hash(self._source, content)
+
     def _exists(self) -> bool:
         return not isinstance(self._source, FileSource) or Path(self._source.path).is_file()
 
@@ -222,19 +234,19 @@ class BarsDataset(AbstractDataset[None, pd.DataFrame]):
 def _read_table(path: Path) -> pd.DataFrame:
     suffix = next((ending for ending in _READERS if path.name.lower().endswith(ending)), None)
     if suffix is None:
-        raise BarsFault(str(path), f"end in {', '.join(_READERS)}", path.suffix, "convert the file")
+        raise BarsError(str(path), f"end in {', '.join(_READERS)}", path.suffix, "convert the file")
     if not path.is_file():
         rule, got = ("be a file", "a directory") if path.is_dir() else ("exist", "no such file")
-        raise BarsFault(str(path), rule, got, "correct the path of the bars")
+        raise BarsError(str(path), rule, got, "correct the path of the bars")
     try:
         table = _READERS[suffix](path)
     except pd.errors.EmptyDataError:
-        raise BarsFault(str(path), "hold a table", "an empty file", "fetch it again") from None
+        raise BarsError(str(path), "hold a table", "an empty file", "fetch it again") from None
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         rule = f"be readable {suffix.removeprefix('.')}"
-        raise BarsFault(str(path), rule, str(error), "open it and compare, or fetch it again") from None
+        raise BarsError(str(path), rule, str(error), "open it and compare, or fetch it again") from None
     if table.empty:
-        raise BarsFault(str(path), "hold at least one bar", "a header without rows", "fetch it again")
+        raise BarsError(str(path), "hold at least one bar", "a header without rows", "fetch it again")
     return table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
 
 

@@ -1,4 +1,4 @@
-"""The canonical table of daily prices: index ``session``, columns ``open high low close``, maybe ``volume``."""
+"""The canonical table of daily prices: index ``session``; ``open high low close``, maybe ``volume``."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Is one model's loss lower than another's? Dates, not rows, are what we resample.
 
-n dates, h horizon in bars. Labels of neighbouring origins overlap for h bars and volatility clusters, so losses are
-autocorrelated: blocks of dates are drawn, all rows of a date together, the same blocks for every comparison.
+n dates, h horizon in bars. Labels of neighbouring origins overlap for h bars and volatility clusters, so losses
+are autocorrelated: blocks of dates are drawn, all rows of a date together, the same blocks for every comparison.
 """
 
 from collections.abc import Hashable
@@ -60,8 +60,8 @@ class DateBlockInterval(Record):
 class DieboldMariano(Record):
     """Test of equal expected loss; ``mean`` is that of ``loss_a - loss_b``, positive when b is better.
 
-    ``statistic`` and ``p_value`` (two-sided) are None with fewer than two dates more than the lags, or when the
-    differences do not vary. ``kernel`` is ``bartlett`` where the rectangular variance was not positive.
+    ``statistic`` and ``p_value`` (two-sided) are None with fewer than h + 2 dates, or when the differences do
+    not vary. ``kernel`` is ``bartlett`` where the rectangular variance was not positive.
     """
 
     mean: float | None
@@ -89,7 +89,7 @@ def block_length(differences: ArrayLike, *, horizon: int) -> int:
 
     Notes
     -----
-    Politis and White (2004), corrected by Patton, Politis and White (2009); the stationary bootstrap's length.
+    Politis and White (2004), corrected by Patton, Politis and White (2009), for the stationary bootstrap.
     Columns that do not vary have no such length and count as one.
     """
     columns = np.asarray(differences, dtype=np.float64)

@@ -26,7 +26,7 @@ class PatchTSTConfig(Record):
         How P tokens become the head's input: ``mean``, ``last``, ``cls`` (a learned extra token), or
         ``flatten`` (the head reads all P x D values).
     dropout : float
-        On the embedded tokens, the attention weights and both residual branches.
+        On the embedded tokens and on both branches of every block; not on attention weights.
 
     Notes
     -----
@@ -65,7 +65,7 @@ class TransformerConfig(Record):
     conv_taps : int
         Taps of the causal depthwise convolution before attention; 0 leaves it out.
     dropout : float
-        On the embedded symbols, the attention weights and both residual branches.
+        On the embedded symbols and on both branches of every block; not on attention weights.
     """
 
     family: Literal["transformer"] = "transformer"

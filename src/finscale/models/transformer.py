@@ -63,7 +63,7 @@ class Transformer(nn.Module):
         return ModelOutput({"next_symbol": self.head(x_BTD)}, embedding=_last_real(x_BTD, batch.mask))
 
     def _rotary(
-        self, positions: Int[Tensor, "T"] | None, n_tokens: int
+        self, positions: Int[Tensor, " T"] | None, n_tokens: int
     ) -> tuple[Float[Tensor, "T P"], Float[Tensor, "T P"]] | None:
         if self.config.positions == "none":
             return None

@@ -6,7 +6,7 @@ from finscale.core.seeding import derive
 from finscale.metrics.significance import DateBlockInterval, date_block_intervals
 from finscale.reporting.study import CellKey, ReportInput
 
-__all__ = ["BASE_RATE", "best_baseline", "cell_intervals", "overall_intervals"]
+__all__ = ["BASE_RATE", "best_baseline", "cell_intervals", "horizon_intervals", "overall_intervals"]
 
 BASE_RATE = "base_rate"
 
@@ -15,8 +15,8 @@ def best_baseline(study: ReportInput, *, horizon: int, split: str) -> str | None
     """Return the baseline of lowest log loss other than the base rate; None without one."""
     table = study.baselines
     rows = table[(table["horizon"] == horizon) & (table["split"] == split) & (table["baseline"] != BASE_RATE)]
-    rows = rows.dropna(subset=["log_loss"])
-    return None if rows.empty else str(rows.loc[rows["log_loss"].idxmin(), "baseline"])
+    ordered = rows.dropna(subset=["log_loss"]).sort_values("log_loss")
+    return None if ordered.empty else str(ordered["baseline"].iloc[0])
 
 
 def cell_intervals(
@@ -33,13 +33,19 @@ def cell_intervals(
     """
     found: dict[CellKey, DateBlockInterval] = {}
     for horizon in study.horizons:
-        differences = _differences(study, horizon=horizon, split=split, against=against)
-        if differences.empty:
-            continue
-        seed = derive(study.seed, "date_blocks", split, horizon)
-        intervals = date_block_intervals(differences, horizon=horizon, seed=seed)
-        found |= {CellKey(str(budget), horizon): interval for budget, interval in intervals.items()}
+        intervals = horizon_intervals(study, horizon=horizon, split=split, against=against)
+        found |= {CellKey(budget, horizon): interval for budget, interval in intervals.items()}
     return found
+
+
+def horizon_intervals(
+    study: ReportInput, *, horizon: int, split: str, against: str | None = None
+) -> dict[str, DateBlockInterval]:
+    """Return the intervals of one horizon's cells by budget, all from the same draws."""
+    differences = _differences(study, horizon=horizon, split=split, against=against)
+    seed = derive(study.seed, "date_blocks", split, horizon)
+    found = date_block_intervals(differences, horizon=horizon, seed=seed)
+    return {str(budget): interval for budget, interval in found.items()}
 
 
 def overall_intervals(study: ReportInput, *, split: str) -> dict[str, DateBlockInterval]:
@@ -60,11 +66,18 @@ def overall_intervals(study: ReportInput, *, split: str) -> dict[str, DateBlockI
 def _differences(study: ReportInput, *, horizon: int, split: str, against: str | None) -> pd.DataFrame:
     """Return baseline - model per date, one column per budget; seeds are averaged."""
     table = study.date_losses
-    rows = table[(table["horizon"] == horizon) & (table["split"] == split)]
+    rows = _of_finished_runs(study, table[(table["horizon"] == horizon) & (table["split"] == split)])
     model = rows.pivot_table(index="date", columns="budget", values="log_loss", aggfunc="mean")
     reference = _reference(study, rows, horizon=horizon, split=split, against=against)
     shared = model.index.intersection(reference.index)
     return model.loc[shared].rsub(reference.loc[shared], axis=0)
+
+
+def _of_finished_runs(study: ReportInput, rows: pd.DataFrame) -> pd.DataFrame:
+    """Keep the per-date losses of the runs that the cells' means are made of."""
+    keys = ["budget", "horizon", "seed"]
+    finished = study.cells[study.cells["outcome"] == "complete"][keys].drop_duplicates()
+    return rows.merge(finished, on=keys)
 
 
 def _reference(

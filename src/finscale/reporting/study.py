@@ -101,7 +101,7 @@ class ReportInput:
     Raises
     ------
     FinscaleError
-        When a table lacks columns; every fault at once.
+        When a table lacks columns; every fault at once. A table without any column counts as empty.
     """
 
     title: str
@@ -121,6 +121,9 @@ class ReportInput:
     seed: int
 
     def __post_init__(self) -> None:
+        for name, columns in COLUMNS.items():
+            if getattr(self, name).columns.empty:
+                object.__setattr__(self, name, pd.DataFrame(columns=list(columns)))
         raise_faults(fault for name in COLUMNS for fault in _column_faults(name, getattr(self, name)))
 
     @property
@@ -146,7 +149,8 @@ class ReportInput:
 
 def _column_faults(name: str, table: pd.DataFrame) -> list[Fault]:
     missing = [column for column in COLUMNS[name] if column not in table.columns]
-    return [Fault(name, "have every column of its contract", f"none named {', '.join(missing)}")] if missing else []
+    rule = "have every column of its contract"
+    return [Fault(name, rule, f"none named {', '.join(missing)}")] if missing else []
 
 
 def _ids(cells: pd.DataFrame) -> set[str]:

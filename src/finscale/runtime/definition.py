@@ -5,10 +5,11 @@ from typing import Any
 
 from pydantic import Field
 
-from finscale.core.budgets import Cell
+from finscale.archgrid.enumerate import BASE
+from finscale.core.budgets import Cell, parse_budget, parse_horizon
 from finscale.core.config import Record
 from finscale.core.errors import Fault, FinscaleError, raise_faults, suggest
-from finscale.models.config import parse_model_config
+from finscale.models.config import PatchTSTConfig, parse_model_config
 from finscale.search.config import SearchConfig
 from finscale.training.config import ExecutionConfig
 from finscale.windows.experiment import ExperimentConfig
@@ -21,6 +22,7 @@ __all__ = [
     "SweepSettings",
     "TrainingSettings",
     "check_runtime_params",
+    "group",
     "resolve",
 ]
 
@@ -47,10 +49,9 @@ class SweepSettings(Record):
 
 
 class GridSettings(Record):
-    """Which architectures are admissible, and how their micro-batch is chosen."""
+    """Which architectures are admissible."""
 
     tolerance: float = Field(default=0.25, gt=0, lt=1)
-    batch_provider: str = Field(default="measured", pattern="^(measured|table)$")
 
 
 class TrainingSettings(Record):
@@ -66,13 +67,16 @@ class TrainingSettings(Record):
     max_epochs: int | None = Field(default=None, ge=1)
     max_steps: int | None = Field(default=None, ge=1)
 
+    @property
+    def shared(self) -> dict[str, Any]:
+        """The fields of `TrainingConfig` among them."""
+        return self.model_dump(exclude={"n_seeds"})
+
 
 class ScalingSettings(Record):
     """How the verdict is drawn."""
 
-    significance: float = Field(default=0.05, gt=0, lt=0.5)
     n_bootstrap: int = Field(default=2000, ge=100)
-    best_of: int = Field(default=10, ge=1)
 
 
 _GROUPS: dict[str, type[Record]] = {
@@ -83,6 +87,12 @@ _GROUPS: dict[str, type[Record]] = {
     "execution": ExecutionConfig,
     "hpo": SearchConfig,
     "scaling": ScalingSettings,
+}
+_RESOLVED: dict[str, type[Record]] = {
+    **_GROUPS,
+    "cell": Cell,
+    "definition": ExperimentConfig,
+    "model": PatchTSTConfig,
 }
 
 
@@ -113,22 +123,30 @@ def resolve(parameters: Mapping[str, Any], *, sources: Iterable[str] | None) -> 
     for key in parameters:
         if key not in legal:
             faults.add(Fault(f"parameters.{key}", "be a known key", parameters[key], suggest(key, legal)))
-    cell = faults.catch(lambda: Cell.parse(parameters["budget"], parameters["horizon"]))
+    faults.catch(lambda: parse_horizon(parameters["horizon"]))
+    n_budget = faults.catch(lambda: parse_budget(parameters["budget"]))
     definition = faults.catch(lambda: _experiment(parameters, None if sources is None else tuple(sources)))
     groups = {
-        name: faults.catch(lambda name=name, group=group: group.read(_group(parameters, name), subject=name))
-        for name, group in _GROUPS.items()
+        name: faults.catch(lambda name=name, kind=kind: kind.read(_group(parameters, name), subject=name))
+        for name, kind in _GROUPS.items()
     }
-    faults.catch(lambda: parse_model_config(_smallest_model(parameters["model"])))
+    model = faults.catch(lambda: parse_model_config({**BASE.model_dump(), **parameters["model"]}))
     faults.catch(lambda: _block(parameters))
     faults.raise_all()
-    resolved = {name: group.model_dump(mode="json") for name, group in groups.items()}
+    resolved = {name: record.model_dump(mode="json", exclude_unset=True) for name, record in groups.items()}
     return {
         **parameters,
         **resolved,
-        "cell": cell.model_dump(),
+        "cell": {"n_budget": n_budget, "horizon": parse_horizon(parameters["horizon"])},
         "definition": definition.model_dump(mode="json"),
+        "model": model.model_dump(mode="json"),
     }
+
+
+def group(parameters: Mapping[str, Any], name: str) -> Any:
+    """Return a resolved group as its record, whether or not Kedro has typed it for some node."""
+    value = parameters[name]
+    return value if isinstance(value, Record) else _RESOLVED[name].model_validate(value)
 
 
 class _Faults:
@@ -186,11 +204,6 @@ def _data_overrides(parameters: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(split, Mapping) and isinstance(split.get("fractions"), str):
         overrides["split"] = {**split, "fractions": tuple(split["fractions"].split())}
     return overrides
-
-
-def _smallest_model(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The shared model block with some architecture filled in, so that it can be validated alone."""
-    return {"d_model": 64, "n_layers": 2, "n_heads": 2, "d_ff": 128, **model}
 
 
 def _block(parameters: Mapping[str, Any]) -> None:

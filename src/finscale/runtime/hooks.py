@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from finscale.datasets.bars import BarsDataset
 from finscale.runtime import preflight
-from finscale.runtime.definition import check_runtime_params, resolve
+from finscale.runtime.definition import check_runtime_params, group, resolve
 from finscale.runtime.provenance import commit_of
 from finscale.runtime.stopping import STOP
 
@@ -43,7 +43,7 @@ class ProjectHooks:
     @hook_impl
     def after_catalog_created(self, catalog: CatalogProtocol, parameters: dict[str, Any]) -> None:
         """Bind ``bars`` to the source that the experiment names."""
-        data = parameters["params:definition"].data
+        data = group(parameters["parameters"], "definition").data
         if data.source == "file":
             catalog["bars"] = BarsDataset(source={"kind": "file", "path": data.path})
         else:
@@ -55,7 +55,8 @@ class ProjectHooks:
     ) -> None:
         """Stop before anything is written when the device that the environment asks for is absent."""
         if any(preflight.NEEDS_DEVICE in node.tags for node in pipeline.nodes):
-            preflight.require_device(catalog.load("params:execution"), environment=run_params["env"])
+            execution = group(catalog.load("parameters"), "execution")
+            preflight.require_device(execution, environment=run_params["env"])
 
 
 def _sources(context: KedroContext) -> list[str] | None:

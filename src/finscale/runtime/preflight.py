@@ -12,6 +12,7 @@ import psutil
 
 from finscale.core.budgets import parse_budget
 from finscale.core.errors import Fault, FinscaleError, raise_faults
+from finscale.runtime.definition import group
 from finscale.training.config import ExecutionConfig, resolve_device
 
 __all__ = ["NEEDS_DEVICE", "Check", "preflight", "require", "require_device"]
@@ -64,7 +65,7 @@ def preflight(
     load_bars : callable
         Loads and validates the experiment's bars.
     """
-    data, execution = Path(parameters["paths"].data), parameters["execution"]
+    data, execution = Path(group(parameters, "paths").data), group(parameters, "execution")
     checks: list[tuple[str, Callable[[], str]]] = [
         ("device", lambda: require_device(execution, environment=environment)),
         ("free memory", _memory),
@@ -124,12 +125,12 @@ def _largest_step(parameters: Mapping[str, Any], budgets: Iterable[str]) -> str:
     """Fit and step the largest admissible architecture of the largest budget on the real device."""
     from finscale.archgrid.batching import choose_batch
     from finscale.archgrid.enumerate import enumerate_grid
-    from finscale.models.config import base_config, parse_model_config
+    from finscale.models.config import parse_model_config
 
-    data, execution = parameters["definition"].data, parameters["execution"]
+    data, execution = group(parameters, "definition").data, group(parameters, "execution")
     n_features = len(parameters["feature_sets"][data.feature_set])
     sizes = {"n_features": n_features, "context_length": data.context_length}
-    base, tolerance = base_config(parameters["model"]), parameters["grid"].tolerance
+    base, tolerance = group(parameters, "model"), group(parameters, "grid").tolerance
     for budget in sorted(map(parse_budget, budgets)):
         grid = enumerate_grid(budget, **sizes, base=base, tolerance=tolerance)
     largest = grid.iloc[-1]
@@ -138,7 +139,7 @@ def _largest_step(parameters: Mapping[str, Any], budgets: Iterable[str]) -> str:
         "measured",
         config,
         **sizes,
-        effective_batch_size=parameters["training"].effective_batch_size,
+        effective_batch_size=group(parameters, "training").effective_batch_size,
         device=str(resolve_device(execution)),
         precision=execution.precision,
     )

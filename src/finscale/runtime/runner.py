@@ -49,6 +49,11 @@ class ContentRunner(SequentialRunner):
             if node in keys:
                 write_json(_manifest(node, catalog), {"node": node.name, "key": keys[node]})
 
+    @property
+    def _logger(self) -> logging.Logger:
+        """Kedro's own lines go to Kedro's logger, which conf/logging.yml keeps quiet."""
+        return logging.getLogger("kedro.runner")
+
     def _suggest_resume_scenario(self, *args: Any, **kwargs: Any) -> None:
         """Say nothing: the same command continues where it stopped."""
 

@@ -16,16 +16,17 @@ from kedro.framework.session import KedroSession
 from rich import get_console
 from rich.table import Table
 
-from finscale.core.budgets import Cell, parse_budget, parse_horizon
-from finscale.core.errors import Fault, FinscaleError, Interrupted, raise_faults, suggest
+from finscale.core.budgets import Cell, cells_of
+from finscale.core.errors import Fault, Interrupted, raise_faults, suggest
 from finscale.features.bars import validate_bars
+from finscale.runtime.definition import group
 from finscale.runtime.preflight import Check, preflight, require
 from finscale.runtime.progress import track
 from finscale.runtime.resolvers import project_root
 from finscale.runtime.runner import ContentRunner
 from finscale.runtime.stopping import STOP
 
-__all__ = ["CellOutcome", "cells_of", "run_sweep"]
+__all__ = ["CellOutcome", "run_sweep"]
 
 logger = logging.getLogger(__name__)
 _PER_CELL = ("arch_grid", "hpo", "training")
@@ -40,38 +41,6 @@ class CellOutcome:
     status: Literal["done", "failed", "stopped"]
     seconds: float
     message: str = ""
-
-
-def cells_of(budgets: Sequence[Any], horizons: Sequence[Any], *, from_cell: str | None = None) -> list[Cell]:
-    """Return the cells, smallest budget first; ``from_cell`` leaves out those before it.
-
-    Raises
-    ------
-    FinscaleError
-        With every malformed budget and horizon, or when ``from_cell`` is not one of the cells.
-    """
-    faults: list[Exception] = []
-    sizes = _parsed(parse_budget, budgets, faults)
-    steps = _parsed(parse_horizon, horizons, faults)
-    raise_faults(faults)
-    cells = [Cell(n_budget=size, horizon=step) for size in sorted(set(sizes)) for step in sorted(set(steps))]
-    if from_cell is None:
-        return cells
-    names = [cell.id for cell in cells]
-    wanted = Cell.from_id(from_cell).id
-    if wanted not in names:
-        raise Fault("--from-cell", "be a cell of this sweep", from_cell, suggest(wanted, names))
-    return cells[names.index(wanted) :]
-
-
-def _parsed(parse: Any, values: Sequence[Any], faults: list[Exception]) -> list[int]:
-    found = []
-    for value in values:
-        try:
-            found.append(parse(value))
-        except FinscaleError as fault:
-            faults.append(fault)
-    return found
 
 
 def run_sweep(
@@ -96,7 +65,7 @@ def run_sweep(
     per_cell = [name for name in pipelines if name not in _ONCE] if pipelines else list(_PER_CELL)
     once = [name for name in pipelines if name in _ONCE] if pipelines else list(_ONCE)
     context = _context(env, params)
-    matrix = context.params["sweep"]
+    matrix = group(context.params, "sweep")
     cells = cells_of(budgets or matrix.budgets, horizons or matrix.horizons, from_cell=from_cell)
     _check(context, cells)
     outcomes: list[CellOutcome] = []

@@ -22,6 +22,7 @@ from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 
 from finscale.core.config import Record
+from finscale.runtime.definition import group
 from finscale.runtime.resolvers import project_root
 
 __all__ = ["TrackingHooks", "log_child_run", "log_figure", "log_metrics"]
@@ -34,6 +35,10 @@ _PARAM_LIMIT = 500
 class TrackingHooks(MlflowHook):
     """kedro-mlflow's hook, with a probe of the server, one run per cell, and parameters as single leaves."""
 
+    @property
+    def _logger(self) -> logging.Logger:
+        return logging.getLogger("kedro.mlflow")
+
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Probe the tracking server; fall back to the local file when it does not answer."""
@@ -43,7 +48,7 @@ class TrackingHooks(MlflowHook):
         if not _answers(uri):
             logger.warning("MLflow at %s did not answer in %.0f s; tracking to %s instead", uri, _PROBE_S, local)
             config["server"]["mlflow_tracking_uri"] = local
-        config["tracking"]["experiment"]["name"] = context.params["definition"].mlflow_experiment
+        config["tracking"]["experiment"]["name"] = group(context.params, "definition").mlflow_experiment
         context.config_loader["mlflow"] = config
         with _first_use(Path(project_root())):
             super().after_context_created(context)
@@ -56,11 +61,11 @@ class TrackingHooks(MlflowHook):
         super().before_pipeline_run(run_params, pipeline, catalog)
         import mlflow
 
-        cell, provenance = catalog.load("params:cell"), catalog.load("params:provenance")
+        parameters = catalog.load("parameters")
+        cell, definition = group(parameters, "cell"), group(parameters, "definition")
         names = "+".join(run_params.get("pipeline_names") or ["all pipelines"])
-        definition = catalog.load("params:definition")
         tags = {"mlflow.runName": f"{cell.id} {names}", "cell": cell.id, "experiment": definition.name}
-        mlflow.set_tags({**tags, **{key: str(value) for key, value in provenance.items()}})
+        mlflow.set_tags({**tags, **{key: str(value) for key, value in parameters["provenance"].items()}})
 
     @hook_impl
     def before_node_run(

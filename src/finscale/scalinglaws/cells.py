@@ -62,7 +62,9 @@ def cell_means(cells: pd.DataFrame, *, split: str) -> CellMeans:
     """
     missing = [column for column in CELL_COLUMNS if column not in cells.columns]
     if missing:
-        raise Fault("cells", f"have the columns {', '.join(CELL_COLUMNS)}", f"none named {', '.join(missing)}")
+        raise Fault(
+            "cells", f"have the columns {', '.join(CELL_COLUMNS)}", f"none named {', '.join(missing)}"
+        )
     rows = cells[cells["split"] == split]
     complete = _is_complete(rows)
     finite = _is_finite(rows)
@@ -90,7 +92,9 @@ def _average(rows: pd.DataFrame) -> pd.DataFrame:
     """Average repeated rows of a seed, then the seeds of a cell."""
     excess = _numbers(rows["excess_loss"])
     numeric = rows.assign(excess_loss=excess, log10_n=np.log10(_numbers(rows["n_params"])))
-    by_seed = numeric.groupby(["n_budget", "horizon", "seed"], as_index=False)[["log10_n", "excess_loss"]].mean()
+    by_seed = numeric.groupby(["n_budget", "horizon", "seed"], as_index=False)[
+        ["log10_n", "excess_loss"]
+    ].mean()
     grouped = by_seed.groupby(["n_budget", "horizon"], as_index=False)
     return grouped.agg(
         log10_n=("log10_n", "mean"),

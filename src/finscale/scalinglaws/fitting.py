@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 
 from finscale.core.config import Record
 from finscale.core.errors import Fault
@@ -36,7 +37,7 @@ class FormFit(Record):
     form: FormName
     status: FitStatus
     n_points: int
-    parameters: dict[str, float] = {}
+    parameters: dict[str, float] = Field(default_factory=dict)
     rss: float | None = None
     residual_variance: float | None = None
     aicc: float | None = None

@@ -1,4 +1,4 @@
-"""How large a drop could this design have seen?
+"""How large a drop could this design have seen? A power calculation for the slope test.
 
 The slope test over K budgets has a noncentral t statistic with K - 2 degrees of freedom and noncentrality
 ``drop / range * sqrt(Sxx) / sigma``; ``range`` is the spread of log10 N, ``Sxx`` its sum of squares.

@@ -1,7 +1,7 @@
 """What a search would have found with m trials: the guard against unequal searches.
 
-Best-of-n with n falling as models grow looks like inverse scaling. From n *non-adaptive* trials with ordered losses
-v_(0) <= ... <= v_(n-1), the expected best of m drawn without replacement is exactly
+Best-of-n with n falling as models grow looks like inverse scaling. From n *non-adaptive* trials with ordered
+losses v_(0) <= ... <= v_(n-1), the expected best of m drawn without replacement is exactly
 ``sum_k C(n-1-k, m-1) / C(n, m) * v_(k)`` (Dodge et al. 2019, in the form without replacement).
 """
 
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from finscale.core.budgets import parse_budget
 from finscale.core.errors import Fault
 
 __all__ = ["MIN_RANDOM_TRIALS", "best_of_m_table", "expected_min_of_m", "tuning_curve"]
@@ -84,8 +85,8 @@ def best_of_m_table(trials: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per cell with a random trial: budget, horizon, n_random, m, expected_loss, expected_excess_loss
-        (base rate - expected loss), enough (at least ``MIN_RANDOM_TRIALS`` random trials). m is the smallest
+        One row per cell with a random trial, by size: budget, horizon, n_random, m, expected_loss,
+        expected_excess_loss (base rate - expected loss), enough (at least ``MIN_RANDOM_TRIALS`` random trials). m is the smallest
         n_random of all cells.
 
     Raises
@@ -96,15 +97,17 @@ def best_of_m_table(trials: pd.DataFrame) -> pd.DataFrame:
     missing = [column for column in _COLUMNS if column not in trials.columns]
     if missing:
         raise Fault("trials", f"have the columns {', '.join(_COLUMNS)}", f"none named {', '.join(missing)}")
-    cells = list(trials[trials["kind"] == "random"].groupby(["budget", "horizon"], sort=False))
-    m = min((len(rows) for _, rows in cells), default=0)
-    return pd.DataFrame([_best_of_m(cell, rows, m) for cell, rows in cells], columns=_TABLE)
+    groups = [rows for _, rows in trials[trials["kind"] == "random"].groupby(["budget", "horizon"])]
+    cells = sorted(groups, key=lambda rows: (parse_budget(rows["budget"].iloc[0]), rows["horizon"].iloc[0]))
+    m = min((len(rows) for rows in cells), default=0)
+    return pd.DataFrame([_best_of_m(rows, m) for rows in cells], columns=_TABLE)
 
 
 _TABLE = ["budget", "horizon", "n_random", "m", "expected_loss", "expected_excess_loss", "enough"]
 
 
-def _best_of_m(cell: tuple[str, int], rows: pd.DataFrame, m: int) -> tuple[object, ...]:
+def _best_of_m(rows: pd.DataFrame, m: int) -> tuple[object, ...]:
+    cell = str(rows["budget"].iloc[0]), int(rows["horizon"].iloc[0])
     expected = expected_min_of_m(rows["value"].to_numpy(dtype=np.float64), m)
     base = float(rows["base_rate_loss"].mean())
     excess = None if expected is None else base - expected

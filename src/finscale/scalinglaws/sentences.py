@@ -25,7 +25,13 @@ def sentences(verdict: ScalingVerdict) -> tuple[str, ...]:
 
     Drops are falls of the log loss in nats from the smallest to the largest measured N.
     """
-    parts = [_finding(verdict), *_base_rate(verdict), *_exponent(verdict), *_horizons(verdict), *_limits(verdict)]
+    parts = [
+        _finding(verdict),
+        *_base_rate(verdict),
+        *_exponent(verdict),
+        *_horizons(verdict),
+        *_limits(verdict),
+    ]
     return tuple(parts)
 
 
@@ -57,7 +63,11 @@ def _range(trend: TrendVerdict) -> str:
 
 
 def _scaling(trend: TrendVerdict, where: str) -> str:
-    at_least = "" if trend.drop_lower is None else f", and by at least {_nats(trend.drop_lower)} with 95 % confidence"
+    at_least = (
+        ""
+        if trend.drop_lower is None
+        else f", and by at least {_nats(trend.drop_lower)} with 95 % confidence"
+    )
     return f"The loss falls by {_nats(trend.drop)} {where}{at_least}; one-sided p {_p(trend.p_scaling)}."
 
 
@@ -69,8 +79,8 @@ def _inverse(trend: TrendVerdict, where: str) -> str:
 
 def _no_scaling(trend: TrendVerdict, where: str) -> str:
     return (
-        f"The loss does not change detectably {where}: a fall of more than {_nats(trend.drop_upper)} over this range "
-        f"is ruled out with 95 % confidence; the estimate is {_nats(trend.drop)} and one-sided "
+        f"The loss does not change detectably {where}: a fall of more than {_nats(trend.drop_upper)} over this "
+        f"range is ruled out with 95 % confidence; the estimate is {_nats(trend.drop)} and one-sided "
         f"p {_p(trend.p_scaling)} for scaling, p {_p(trend.p_inverse)} for its inverse."
     )
 
@@ -112,8 +122,8 @@ def _horizons(verdict: ScalingVerdict) -> list[str]:
     tested = [trend for trend in verdict.by_horizon if trend.p_scaling is not None]
     if len(verdict.by_horizon) < 2 or not tested:
         return []
-    each = [f"horizon {t.horizons[0]}: {_words(t)}" for t in verdict.by_horizon]
-    return [f"By horizon, Holm-adjusted - {'; '.join(each)}."]
+    each = [f"horizon {t.horizons[0]} {_words(t)}" for t in verdict.by_horizon]
+    return [f"By horizon, Holm-adjusted: {'; '.join(each)}."]
 
 
 def _words(trend: TrendVerdict) -> str:
@@ -128,11 +138,13 @@ def _limits(verdict: ScalingVerdict) -> list[str]:
     if trend.detectable_drop is not None:
         n = len(trend.budgets)
         found.append(
-            f"With the noise seen, {n} budgets at these sizes would detect a drop of {_nats(trend.detectable_drop)} "
-            f"or more with 80 % power."
+            f"With the noise seen, {n} budgets at these sizes would detect a drop of "
+            f"{_nats(trend.detectable_drop)} or more with 80 % power."
         )
     if trend.status is Status.NO_NOISE:
-        found.append("The budgets lie exactly on a line: the p-value carries no noise, so treat it with suspicion.")
+        found.append(
+            "The budgets lie exactly on a line: the p-value carries no noise, so treat it with suspicion."
+        )
     if Note.ONE_SEED in verdict.notes:
         found.append("Some cells have one seed only, so the spread between seeds is partly unknown.")
     return found + _losses(verdict)
@@ -153,7 +165,10 @@ def _listed(words: list[str]) -> str:
 
 
 def _nats(value: float | None) -> str:
-    return "an unknown amount" if value is None else f"{value:.2g} nats" if abs(value) < 1e-4 else f"{value:.4f} nats"
+    if value is None:
+        return "an unknown amount"
+    decimals = 4 if abs(value) >= 1e-3 or value == 0 else 5 if abs(value) >= 1e-4 else 6
+    return f"{value:.{decimals}f} nats"
 
 
 def _p(value: float | None) -> str:

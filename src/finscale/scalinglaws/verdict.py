@@ -1,7 +1,7 @@
 """Does a bigger model help, and how sure are we? One overall verdict, and one per horizon.
 
-K budgets; the response of a budget is its mean excess loss (baseline - model, nats) over the horizons present in
-every budget, so a loss that falls with size is a response that rises. The drop is that rise over the measured
+K budgets; the response of a budget is its mean excess loss (baseline - model, nats) over the horizons present
+in every budget, so a loss that falls with size is a response that rises. The drop is that rise over the measured
 range of N. Averaging horizons first keeps the size right whatever the correlation between them.
 """
 
@@ -204,9 +204,8 @@ def _by_horizon(table: pd.DataFrame) -> tuple[TrendVerdict, ...]:
     """Judge every horizon on all of its budgets, then adjust for their number."""
     horizons = sorted(set(table["horizon"]))
     found = [_judge(table[table["horizon"] == horizon], n_tests=len(horizons)) for horizon in horizons]
-    tested = [trend for trend in found if trend.p_scaling is not None]
-    rising = iter(holm([trend.p_scaling for trend in tested]).tolist())
-    falling = iter(holm([trend.p_inverse for trend in tested]).tolist())
+    rising = iter(holm([trend.p_scaling for trend in found if trend.p_scaling is not None]).tolist())
+    falling = iter(holm([trend.p_inverse for trend in found if trend.p_inverse is not None]).tolist())
     return tuple(
         trend if trend.p_scaling is None else _with_p_values(trend, next(rising), next(falling))
         for trend in found

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from finscale.archgrid.batching import BatchProvider
 from finscale.core.config import Record
 from finscale.core.errors import Fault
 from finscale.search.space import SearchSpace
@@ -21,12 +22,14 @@ class SearchConfig(Record):
     n_random : int
         Non-adaptive trials, drawn uniformly over grid rows and the space; the analysis needs 10 of them.
     sampler : {"gp", "random"}
-        What proposes once corners and random stratum are done: a Gaussian process over numeric coordinates, or
-        further uniform draws.
+        What proposes once corners and random stratum are done: a Gaussian process over numeric coordinates,
+        or further uniform draws.
     executor : {"process", "inline"}
         ``process`` trains each attempt in a process of its own; ``inline`` in the driver's.
     n_workers : int or None
         Attempts that train at the same time; None is 2 for ``process`` and 1 for ``inline``.
+    batch_provider : {"measured", "table"}
+        Who advises a trial's micro-batch; after an OOM it is halved, whoever advised it.
     max_failures : int
         Failed or out-of-memory trials that one run tolerates before it stops asking.
     restart : bool
@@ -40,6 +43,7 @@ class SearchConfig(Record):
     sampler: Literal["gp", "random"] = "gp"
     executor: Literal["process", "inline"] = "process"
     n_workers: Annotated[int, Field(ge=1)] | None = None
+    batch_provider: BatchProvider = "measured"
     max_failures: int = Field(default=10, ge=0)
     restart: bool = False
     space: SearchSpace = SearchSpace()

@@ -51,7 +51,7 @@ def forced_rows(grid: pd.DataFrame) -> tuple[str, ...]:
 def _distance_from_typical(grid: pd.DataFrame) -> pd.DataFrame:
     """Distance of every value from its column's median, in octaves; d_ff relative to d_model."""
     numbers = grid[list(_DIMENSIONS)].astype(float).assign(d_ff=grid["d_ff"] / grid["d_model"])
-    octaves = np.log2(numbers)
+    octaves = pd.DataFrame(np.log2(numbers))
     return (octaves - octaves.median()).abs()
 
 

@@ -71,10 +71,12 @@ def of_exception(error: BaseException) -> TrialOutcome:
 
 
 def of_dead_process(exit_code: int | None) -> TrialOutcome:
-    """Type the death of a child that sent no outcome; -9 that we did not send is the kernel's memory killer."""
+    """Type the death of a child without an outcome; -9 that we did not send is the kernel's memory killer."""
     if exit_code == -signal.SIGKILL:
         return TrialOutcome(outcome="oom", reason="the process was killed by signal 9 (SIGKILL)")
     if exit_code is not None and exit_code < 0:
         name = signal.Signals(-exit_code).name
-        return TrialOutcome(outcome="failed", reason=f"the process was killed by signal {-exit_code} ({name})")
+        return TrialOutcome(
+            outcome="failed", reason=f"the process was killed by signal {-exit_code} ({name})"
+        )
     return TrialOutcome(outcome="failed", reason=f"the process ended with code {exit_code} and no outcome")

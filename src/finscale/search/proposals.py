@@ -27,7 +27,16 @@ from finscale.search.space import center, draw, n_values, values_of
 __all__ = ["Proposal", "Proposer", "is_counted"]
 
 _N_REDRAWS = 1000
-_ROW_ATTRIBUTES = ("arch_id", "model_family", "d_model", "n_layers", "n_heads", "d_ff", "n_params", "grid_hash")
+_ROW_ATTRIBUTES = (
+    "arch_id",
+    "model_family",
+    "d_model",
+    "n_layers",
+    "n_heads",
+    "d_ff",
+    "n_params",
+    "grid_hash",
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,7 @@ class Proposer:
     """
 
     def __init__(self, grid: pd.DataFrame, config: SearchConfig, *, seed: int) -> None:
-        self._rows = [dict(row) for row in grid.to_dict(orient="records")]
+        self._rows = [{str(k): v for k, v in row.items()} for row in grid.to_dict(orient="records")]
         self._arch_ids = [str(row["arch_id"]) for row in self._rows]
         self._points = coords.coordinates(grid)
         self._forced = forced_rows(grid)
@@ -105,6 +114,10 @@ class Proposer:
         proposal = self._sampled(trials)
         return proposal if proposal.id not in taken else self._draw("sampler", len(trials), taken)
 
+    def typical(self) -> Proposal:
+        """Return the middle of grid and space; not a trial, but what one looks like."""
+        return self._proposal("typical", len(self._rows) // 2, self._center())
+
     def read(self, trial: FrozenTrial) -> Proposal:
         """Return the proposal that a recorded trial came from."""
         position = self._arch_ids.index(trial.user_attrs["arch_id"])
@@ -125,8 +138,10 @@ class Proposer:
         left = [arch_id for arch_id in self._forced if arch_id not in tried]
         if not left:
             return None
-        training = {name: center(found) for name, found in self._space.items()}
-        return self._proposal("extreme", self._arch_ids.index(left[0]), training)
+        return self._proposal("extreme", self._arch_ids.index(left[0]), self._center())
+
+    def _center(self) -> dict[str, Any]:
+        return {name: center(found) for name, found in self._space.items()}
 
     def _stratum_is_open(self, trials: Sequence[FrozenTrial]) -> bool:
         drawn = [t for t in trials if t.user_attrs["kind"] == "random"]
@@ -146,7 +161,10 @@ class Proposer:
         """Draw from a finite space that is nearly exhausted, by listing what is left of it."""
         lists = [values_of(found) or () for found in self._space.values()]
         every = itertools.product(range(len(self._rows)), *lists)
-        proposals = (self._proposal(kind, p, dict(zip(self._space, values, strict=True))) for p, *values in every)
+        proposals = (
+            self._proposal(kind, position, dict(zip(self._space, values, strict=True)))
+            for position, *values in every
+        )
         left = [proposal for proposal in proposals if proposal.id not in taken]
         return left[rng.integers(len(left))] if left else None
 

@@ -48,16 +48,16 @@ def propose(
     shadow_distributions = {name: _ordinal(found) for name, found in distributions.items()}
     with _quiet_optuna():
         shadow = optuna.create_study(sampler=SAMPLERS[sampler](seed % 2**32))
-    shadow.add_trials(_shadows(trials, distributions, shadow_distributions))
-    point = shadow.ask(shadow_distributions).params
+        shadow.add_trials(_shadows(trials, distributions, shadow_distributions))
+        point = shadow.ask(shadow_distributions).params
     return {name: _decode(distributions[name], value) for name, value in point.items()}
 
 
 @contextlib.contextmanager
 def _quiet_optuna() -> Iterator[None]:
-    """Keep the news of a shadow study out of the log."""
+    """Keep the news of a shadow study, and advice on optional packages, out of the log."""
     level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         yield
     finally:

@@ -88,7 +88,8 @@ def _broken_rules(name: str, dimension: Dimension) -> Iterator[str]:
     rule, holds = _BOUNDS[name]
     if not all(math.isfinite(end) and holds(end) for end in dimension.ends):
         yield rule
-    if name in _INTEGERS and not all(float(end).is_integer() for end in (*dimension.ends, dimension.step or 1)):
+    numbers = (*dimension.ends, dimension.step or 1)
+    if name in _INTEGERS and not all(float(number).is_integer() for number in numbers):
         yield "hold whole numbers"
 
 
@@ -111,15 +112,20 @@ def _broken_range(dimension: Dimension) -> Iterator[str]:
         yield "have low > 0 where log is true"
     if dimension.log and dimension.step is not None:
         yield "have either log or step, not both"
-    if dimension.step is not None and not 0 < dimension.step <= dimension.high - dimension.low:
-        yield "have a step above 0 and at most high - low"
+    if dimension.step is not None and not _divides(dimension.step, dimension.high - dimension.low):
+        yield "have a step above 0 that divides high - low"
+
+
+def _divides(step: float, width: float) -> bool:
+    return step > 0 and width / step >= 1 and math.isclose(width / step, round(width / step))
 
 
 def _distribution(name: str, dimension: Dimension) -> BaseDistribution:
     number: type = int if name in _INTEGERS else float
     if dimension.choices is not None:
         return CategoricalDistribution(tuple(number(choice) for choice in dimension.choices))
-    assert dimension.low is not None and dimension.high is not None
+    assert dimension.low is not None
+    assert dimension.high is not None
     low, high, step = number(dimension.low), number(dimension.high), dimension.step
     if number is int:
         return IntDistribution(low, high, log=dimension.log, step=int(step or 1))
@@ -133,7 +139,8 @@ def values_of(distribution: BaseDistribution) -> tuple[Any, ...] | None:
     if distribution.step is None:
         return None
     n_steps = math.floor((distribution.high - distribution.low) / distribution.step + 1e-9)
-    return tuple(distribution.low + k * distribution.step for k in range(n_steps + 1))
+    steps = (distribution.low + k * distribution.step for k in range(n_steps + 1))
+    return tuple(min(value, distribution.high) for value in steps)
 
 
 def n_values(distribution: BaseDistribution) -> float:

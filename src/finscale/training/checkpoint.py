@@ -1,7 +1,7 @@
 """Checkpoints that survive a kill at any moment: safetensors for tensors, JSON for the rest, no pickle.
 
-A checkpoint of step k is ``step_k.safetensors`` and then, as its commit mark, ``step_k.json`` with the size and the
-digest of the first. The two newest are kept, so that one good checkpoint is left whatever happens to the other.
+A checkpoint of step k is ``step_k.safetensors`` and then, as its commit mark, ``step_k.json`` with the size
+and the digest of the first. The two newest are kept, so that one good checkpoint is always left.
 
 No random state is saved: the order of an epoch and the dropout of a step are functions of (seed, epoch) and
 (seed, step), so a resumed run draws what the uninterrupted one would have drawn.
@@ -29,11 +29,9 @@ from finscale.training.result import EpochRecord
 __all__ = [
     "Checkpoints",
     "Progress",
+    "checkpoint_tensors",
     "clear_checkpoints",
-    "optimizer_tensors",
-    "restore_optimizer",
-    "with_prefix",
-    "without_prefix",
+    "restore",
 ]
 
 Tensors = dict[str, Tensor]
@@ -51,8 +49,8 @@ class Progress(Record):
         Summed training loss of the epoch under way.
     curve, early_stopping
         Of the epochs that ended.
-    learning_rate_max : float
-        Largest rate used so far.
+    learning_rate_max, learning_rate_last : float
+        Largest rate used so far, and the last.
     batch : BatchConfig or None
         Largest group executed so far; None before the first.
     seconds : float
@@ -65,6 +63,7 @@ class Progress(Record):
     curve: tuple[EpochRecord, ...] = ()
     early_stopping: EarlyStopping = EarlyStopping()
     learning_rate_max: float = 0.0
+    learning_rate_last: float = 0.0
     batch: BatchConfig | None = None
     seconds: float = 0.0
 
@@ -120,7 +119,7 @@ class Checkpoints:
             try:
                 manifest = self._manifest(path)
                 tensors = _tensors(path.with_suffix(".safetensors"), manifest)
-            except _Unusable as error:
+            except _UnusableError as error:
                 on_event(CheckpointRejected(path=str(path), reason=str(error)))
                 continue
             self._last = path.stem
@@ -133,7 +132,7 @@ class Checkpoints:
             found = values.get("fingerprint") if isinstance(values, dict) else None
             manifest = _Manifest.read(values if isinstance(values, dict) else {}, subject=path.name)
         except FinscaleError as error:
-            raise _Unusable(str(error)) from None
+            raise _UnusableError(str(error)) from None
         if found != self.fingerprint:
             remedy = "train in another directory, or delete this one"
             raise Fault(f"checkpoint {path}", f"have the fingerprint {self.fingerprint}", found, remedy)
@@ -145,7 +144,7 @@ class Checkpoints:
                 path.unlink(missing_ok=True)
 
 
-class _Unusable(Exception):
+class _UnusableError(Exception):
     """A checkpoint that is truncated, corrupt or incomplete."""
 
 
@@ -158,47 +157,49 @@ def clear_checkpoints(directory: Path) -> None:
         folder.rmdir()
 
 
-def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> Tensors:
-    """Return the optimizer's state as ``{parameter/quantity: tensor}``; empty before the first step."""
-    return {
+def checkpoint_tensors(model: nn.Module, optimizer: Optimizer, *, best: Tensors) -> Tensors:
+    """Return weights, optimizer state and best weights (none before an epoch ended) by one flat name each."""
+    state = {
         f"{name}/{quantity}": tensor
         for name, weights in model.named_parameters()
         for quantity, tensor in optimizer.state.get(weights, {}).items()
     }
+    return {
+        **_with_prefix("model", model.state_dict()),
+        **_with_prefix("optimizer", state),
+        **_with_prefix("best", best),
+    }
 
 
-def restore_optimizer(model: nn.Module, optimizer: Optimizer, tensors: Tensors) -> None:
-    """Put back what `optimizer_tensors` returned."""
+def restore(model: nn.Module, optimizer: Optimizer, tensors: Tensors) -> Tensors:
+    """Put back what `checkpoint_tensors` returned, and return the best weights."""
+    model.load_state_dict(_without_prefix("model", tensors))
     weights = dict(model.named_parameters())
     index = {p: i for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
     state: dict[int, Tensors] = {}
-    for key, tensor in tensors.items():
+    for key, tensor in _without_prefix("optimizer", tensors).items():
         name, _, quantity = key.rpartition("/")
         state.setdefault(index[weights[name]], {})[quantity] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return _without_prefix("best", tensors)
 
 
-def with_prefix(prefix: str, tensors: Tensors) -> Tensors:
-    """Return ``{prefix/name: tensor}``, contiguous and unshared with autograd."""
+def _with_prefix(prefix: str, tensors: Tensors) -> Tensors:
     return {f"{prefix}/{name}": tensor.detach().contiguous() for name, tensor in tensors.items()}
 
 
-def without_prefix(prefix: str, tensors: Tensors) -> Tensors:
-    """Return the tensors of one prefix, without it."""
-    return {
-        name.removeprefix(f"{prefix}/"): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(f"{prefix}/")
-    }
+def _without_prefix(prefix: str, tensors: Tensors) -> Tensors:
+    start = f"{prefix}/"
+    return {name[len(start) :]: tensor for name, tensor in tensors.items() if name.startswith(start)}
 
 
 def _tensors(path: Path, manifest: _Manifest) -> Tensors:
     try:
         if path.stat().st_size != manifest.n_bytes or _sha256(path) != manifest.sha256:
-            raise _Unusable(f"{path.name} is truncated or corrupt")
+            raise _UnusableError(f"{path.name} is truncated or corrupt")
         return {name: torch.clone(tensor) for name, tensor in load_file(path).items()}
     except (OSError, SafetensorError) as error:
-        raise _Unusable(f"{path.name} cannot be read: {error}") from None
+        raise _UnusableError(f"{path.name} cannot be read: {error}") from None
 
 
 def _sha256(path: Path) -> str:

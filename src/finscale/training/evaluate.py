@@ -56,8 +56,8 @@ class Evaluation:
     Parameters
     ----------
     scores : dict
-        By split: every score of `finscale.metrics.classification.scores`, and ``base_rate_loss`` (of the training
-        base rate on the same rows), ``spread`` and ``calibration_slope`` (NaN where it does not exist).
+        By split: every score of `finscale.metrics.classification.scores`, and ``base_rate_loss`` (of the
+        training base rate on the same rows), ``spread`` and ``calibration_slope`` (NaN where there is none).
     losses : DataFrame
         One row per date: date, split, probability, target, log_loss.
     flags : dict
@@ -185,14 +185,7 @@ def _losses(data: WindowData, split: str, p: Vector) -> pd.DataFrame:
 
 def _flags(data: WindowData, split: str, p: Vector) -> tuple[Flag, ...]:
     y = data.targets_at(split).astype(np.float64)
-    return flags_of(
-        y,
-        p,
-        base_rate=data.base_rate,
-        loss=log_loss(y, p),
-        base_rate_loss=log_loss(y, np.full_like(y, data.base_rate)),
-        task=data.spec.task,
-    )
+    return flags_of(y, p, base_rate=data.base_rate, task=data.spec.task)
 
 
 @contextmanager

@@ -1,11 +1,10 @@
 """Train one run on one device: resumable at any step, silent but for its events.
 
 Windows are gathered on the device from the resident feature matrix. The order of epoch k is a function of
-(seed, k) and the dropout of step s of (seed, s): a resumed run repeats the uninterrupted one bit for bit on CPU.
+(seed, k), the dropout of step s one of (seed, s): on CPU a resumed run repeats an uninterrupted one exactly.
 A step takes ``effective_batch_size`` windows of the epoch's order; the last group of an epoch holds the rest.
 """
 
-import functools
 import math
 import time
 from collections.abc import Callable
@@ -13,26 +12,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 
-from finscale.core.errors import Fault
 from finscale.core.files import write_json
-from finscale.core.seeding import derive, generator
+from finscale.core.seeding import generator
 from finscale.metrics.classification import log_loss
 from finscale.training.checkpoint import Checkpoints, Progress, checkpoint_tensors, restore
 from finscale.training.config import ExecutionConfig, resolve_device
-from finscale.training.evaluate import build_run_model, probabilities, save_best
+from finscale.training.early_stopping import EarlyStopping
+from finscale.training.evaluate import probabilities, save_best
 from finscale.training.events import CheckpointSaved, EpochEnd, Event, Finished, Resumed, Started, ignore
-from finscale.training.execution import autocast, executing
-from finscale.training.gradients import accumulate_gradients
+from finscale.training.execution import executing
 from finscale.training.memory import peak_memory_bytes, reset_peak_memory
 from finscale.training.monitor import spread
-from finscale.training.optimizers import build_optimizer, set_learning_rate
 from finscale.training.result import EpochRecord, Outcome, TrainingResult
 from finscale.training.run_spec import RunSpec, check_data, fingerprint, write_run_spec
-from finscale.training.schedules import learning_rate_at
-from finscale.training.summary import Forecast, executed_batch, executed_training, result_of
-from finscale.windows.batches import DeviceWindows
+from finscale.training.stepper import Stepper
+from finscale.training.summary import summarise
 from finscale.windows.data import WindowData
 
 __all__ = ["never", "train"]
@@ -77,7 +74,6 @@ def train(
         When data, architecture, device or an existing checkpoint do not fit the specification.
     """
     check_data(spec, data)
-    _refuse_empty(data)
     device = resolve_device(execution)
     with executing(execution, device):
         run = _Run(spec, data, directory=directory, execution=execution, device=device, on_event=on_event)
@@ -85,7 +81,7 @@ def train(
 
 
 class _Run:
-    """One run on its way: ``progress`` holds what has ended, the other counters what is under way."""
+    """One run on its way: ``progress`` holds the epochs that ended, the stepper what is under way."""
 
     def __init__(
         self,
@@ -101,19 +97,12 @@ class _Run:
         self.directory, self.execution, self.device, self.on_event = directory, execution, device, on_event
         self.started_at = self.saved_at = time.perf_counter()
         reset_peak_memory(device)
-        self.windows = DeviceWindows(data, device)
-        self.model = build_run_model(spec, data, device).train()
-        self.forward = torch.compile(self.model) if execution.compile == "full" else self.model
-        self.optimizer = build_optimizer(self.model, spec.training)
-        self.n_train = len(data.origins["train"])
-        self.steps_per_epoch = math.ceil(self.n_train / spec.training.effective_batch_size)
-        self.total_steps = spec.training.epochs * self.steps_per_epoch
+        self.stepper = Stepper(spec, data, execution=execution, device=device)
         self.val_origins = torch.from_numpy(data.origins["val_select"]).to(device)
         self.val_targets = data.targets_at("val_select").astype(np.float64)
         self.checkpoints = Checkpoints(directory, fingerprint(spec))
-        self.progress, self.best, self.loss_sum = Progress(), dict[str, Tensor](), self._scalar(0.0)
-        self.step = self.step_in_epoch = 0
-        self.learning_rate_max, self.batch = 0.0, self.progress.batch
+        self.progress, self.best = Progress(), dict[str, Tensor]()
+        self.step_in_epoch, self.loss_sum = 0, self._scalar(0.0)
         self._announce()
         self._resume()
         write_run_spec(directory / "run_spec.json", spec)
@@ -129,152 +118,156 @@ class _Run:
         self._save()
         return "complete"
 
+    def finish(self, outcome: Outcome) -> TrainingResult:
+        """Write the best weights and the record, and return the record."""
+        epoch = self.progress.early_stopping.best_epoch
+        if epoch is not None:
+            save_best(self.directory, self.best, fingerprint=self.checkpoints.fingerprint, epoch=epoch)
+            self.stepper.model.load_state_dict(self.best)
+        result = summarise(
+            outcome,
+            fingerprint=self.checkpoints.fingerprint,
+            progress=self._progress_now(),
+            stepper=self.stepper,
+            data=self.data,
+            forecast=self._probabilities() if self.best else None,
+            device=self.device,
+        )
+        write_json(self.directory / "result.json", result.model_dump(mode="json"))
+        self.on_event(
+            Finished(outcome, result.best_val_loss, result.best_epoch, result.n_steps, result.seconds)
+        )
+        return result
+
     def _ended(self) -> bool:
-        caps = (self.training.epochs, self.training.max_epochs or self.training.epochs)
-        out_of_epochs = len(self.progress.curve) >= min(caps)
-        return out_of_epochs or self._at_last_step() or self.progress.early_stopping.exhausted(self.training)
+        n_epochs = min(self.training.epochs, self.training.max_epochs or self.training.epochs)
+        patience_lost = self.progress.early_stopping.exhausted(self.training)
+        return len(self.progress.curve) >= n_epochs or self._at_last_step() or patience_lost
 
     def _at_last_step(self) -> bool:
-        return self.training.max_steps is not None and self.step >= self.training.max_steps
+        return self.training.max_steps is not None and self.stepper.step >= self.training.max_steps
 
     def _epoch(self, should_stop: Callable[[], bool]) -> Outcome | None:
         """Train what is left of the epoch under way and validate; None when the run goes on."""
         began, first_step = time.perf_counter(), self.step_in_epoch
-        groups = self._order().split(self.training.effective_batch_size)
-        for origins in groups[first_step:]:
+        for origins in self._groups()[first_step:]:
             if should_stop():
                 return "stopped" if self._save() else "diverged"
             if self._at_last_step():
-                return self._close_early(began, first_step)
-            self._update(origins)
+                # The checkpoint comes first: a longer run goes on from the middle of this epoch.
+                return "diverged" if not self._save() or self._close(began, first_step) else "complete"
+            self.loss_sum += self.stepper.update(origins)
+            self.step_in_epoch += 1
         return self._close(began, first_step)
 
-    def _order(self) -> Tensor:
-        """Return the training origins in the order of the epoch under way."""
-        epoch = len(self.progress.curve) + 1
-        order = generator(self.spec.seed, "epoch", epoch).permutation(self.data.origins["train"])
-        return torch.from_numpy(order).to(self.device)
-
-    def _update(self, origins: Tensor) -> None:
-        """Make one optimizer step; nothing here waits for the device."""
-        torch.manual_seed(derive(self.spec.seed, "dropout", self.step))
-        rate = learning_rate_at(self.step, training=self.training, total_steps=self.total_steps)
-        set_learning_rate(self.optimizer, rate)
-        self.loss_sum += accumulate_gradients(
-            self.forward,
-            self.windows,
-            origins,
-            micro_batch_size=self.spec.batch.micro_batch_size,
-            precision=functools.partial(autocast, self.execution, self.device),
-        )
-        if self.training.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.learning_rate_max = max(self.learning_rate_max, self._learning_rate())
-        self.batch = executed_batch(origins, self.spec.batch.micro_batch_size, before=self.batch)
-        self.step += 1
-        self.step_in_epoch += 1
-
-    def _close_early(self, began: float, first_step: int) -> Outcome:
-        """Validate in the middle of an epoch, at the cap; the checkpoint keeps the state a longer run goes on from."""
-        saved = self._save()
-        return (self._close(began, first_step) or "complete") if saved else "diverged"
+    def _groups(self) -> tuple[Tensor, ...]:
+        """Return the training origins of the epoch under way, step by step."""
+        random = generator(self.spec.seed, "epoch", len(self.progress.curve) + 1)
+        order = torch.from_numpy(random.permutation(self.data.origins["train"])).to(self.device)
+        return order.split(self.training.effective_batch_size)
 
     def _close(self, began: float, first_step: int) -> Outcome | None:
         """End an epoch: validate, keep the weights if they are the best, report."""
-        n_seen = self._n_windows(self.step_in_epoch)
-        train_loss, trained_at = float(self.loss_sum) / n_seen, time.perf_counter()
-        p = probabilities(self.model, self.windows, self.val_origins, execution=self.execution)
+        n_seen, trained_s = self._n_windows(self.step_in_epoch), time.perf_counter() - began
+        train_loss, p = float(self.loss_sum) / n_seen, self._probabilities()
         if not (math.isfinite(train_loss) and np.isfinite(p).all()):
             return "diverged"
         record = EpochRecord(
             epoch=len(self.progress.curve) + 1,
-            step=self.step,
+            step=self.stepper.step,
             train_loss=train_loss,
             val_loss=log_loss(self.val_targets, p),
-            learning_rate=self._learning_rate(),
+            learning_rate=self.stepper.learning_rate,
             spread=spread(p),
             seconds=time.perf_counter() - began,
-            samples_per_s=(n_seen - self._n_windows(first_step)) / (trained_at - began),
+            samples_per_s=(n_seen - self._n_windows(first_step)) / trained_s,
         )
         self._absorb(record)
         return None
 
     def _absorb(self, record: EpochRecord) -> None:
         """Make an ended epoch part of the progress."""
-        before = self.progress.early_stopping
-        stopping = before.after(record.val_loss, epoch=record.epoch, min_delta=self.training.min_delta)
+        stopping = self.progress.early_stopping.after(
+            record.val_loss, epoch=record.epoch, min_delta=self.training.min_delta
+        )
         if stopping.best_epoch == record.epoch:
-            self.best = {name: w.detach().to("cpu", copy=True) for name, w in self.model.state_dict().items()}
+            weights = self.stepper.model.state_dict()
+            self.best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights.items()}
         changes = {"curve": (*self.progress.curve, record), "early_stopping": stopping}
         self.progress = self.progress.model_copy(update=changes)
         self.step_in_epoch, self.loss_sum = 0, self._scalar(0.0)
+        self._report(record, stopping)
+
+    def _n_windows(self, n_steps: int) -> int:
+        """Return how many windows the first steps of an epoch hold."""
+        return min(n_steps * self.training.effective_batch_size, len(self.data.origins["train"]))
+
+    def _probabilities(self) -> NDArray[np.float64]:
+        stepper = self.stepper
+        return probabilities(stepper.model, stepper.windows, self.val_origins, execution=self.execution)
+
+    def _scalar(self, number: float) -> Tensor:
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        return torch.tensor(number, dtype=dtype, device=self.device)
+
+    # -- checkpoints and records ---------------------------------------------------------------------------
+
+    def _announce(self) -> None:
+        self.on_event(
+            Started(
+                n_params=self.stepper.n_params,
+                n_train_windows=len(self.data.origins["train"]),
+                epochs=self.training.epochs,
+                steps_per_epoch=self.stepper.steps_per_epoch,
+                total_steps=self.stepper.total_steps,
+                device=self.device.type,
+            )
+        )
+
+    def _report(self, record: EpochRecord, stopping: EarlyStopping) -> None:
+        assert stopping.best_loss is not None
+        assert stopping.best_epoch is not None
         self.on_event(
             EpochEnd(
                 **record.model_dump(),
                 epochs=self.training.epochs,
-                best_val_loss=float(stopping.best_loss or 0.0),
-                best_epoch=stopping.best_epoch or 0,
+                best_val_loss=stopping.best_loss,
+                best_epoch=stopping.best_epoch,
                 memory_bytes=peak_memory_bytes(self.device),
             )
         )
 
     def _save(self) -> bool:
         """Write a checkpoint; False, and nothing written, where the loss is no longer finite."""
-        loss_sum = float(self.loss_sum)
-        if not math.isfinite(loss_sum):
+        if not math.isfinite(float(self.loss_sum)):
             return False
+        tensors = checkpoint_tensors(self.stepper.model, self.stepper.optimizer, best=self.best)
+        path = self.checkpoints.save(self._progress_now(), tensors)
+        self.saved_at = time.perf_counter()
+        self.on_event(CheckpointSaved(path=str(path), step=self.stepper.step))
+        return True
+
+    def _progress_now(self) -> Progress:
         changes = {
-            "step": self.step,
+            "step": self.stepper.step,
             "step_in_epoch": self.step_in_epoch,
-            "loss_sum": loss_sum,
-            "learning_rate_max": self.learning_rate_max,
-            "batch": self.batch,
+            "loss_sum": float(self.loss_sum),
+            "learning_rate_max": self.stepper.learning_rate_max,
+            "learning_rate_last": self.stepper.learning_rate,
+            "batch": self.stepper.batch,
             "seconds": self._seconds(),
         }
-        tensors = checkpoint_tensors(self.model, self.optimizer, best=self.best)
-        path = self.checkpoints.save(self.progress.model_copy(update=changes), tensors)
-        self.saved_at = time.perf_counter()
-        self.on_event(CheckpointSaved(path=str(path), step=self.step))
-        return True
+        return self.progress.model_copy(update=changes)
+
+    def _seconds(self) -> float:
+        return self.progress.seconds + time.perf_counter() - self.started_at
 
     def _resume(self) -> None:
         found = self.checkpoints.load(self.on_event)
         if found is None:
             return
         path, self.progress, tensors = found
-        self.best = restore(self.model, self.optimizer, tensors)
-        self.step, self.step_in_epoch = self.progress.step, self.progress.step_in_epoch
-        self.loss_sum = self._scalar(self.progress.loss_sum)
-        self.learning_rate_max, self.batch = self.progress.learning_rate_max, self.progress.batch
-        self.on_event(Resumed(path=str(path), step=self.step, epochs_done=len(self.progress.curve)))
-
-    def finish(self, outcome: Outcome) -> TrainingResult:
-        """Write the best weights and the record, and return it."""
-        if self.best:
-            epoch = self.progress.early_stopping.best_epoch or 0
-            save_best(self.directory, self.best, fingerprint=self.checkpoints.fingerprint, epoch=epoch)
-            self.model.load_state_dict(self.best)
-        result = result_of(
-            outcome,
-            progress=self.progress.model_copy(
-                update={"step": self.step, "batch": self.batch, "seconds": self._seconds()}
-            ),
-            spec=self.spec,
-            data=self.data,
-            forecast=self._forecast(),
-            executed=executed_training(
-                self.model,
-                self.optimizer,
-                execution=self.execution,
-                training=self.training,
-                steps_per_epoch=self.steps_per_epoch,
-                learning_rate_max=self.learning_rate_max,
-            ),
-            device=self.device,
-        )
-        write_json(self.directory / "result.json", result.model_dump(mode="json"))
-        stopping = self.progress.early_stopping
-        self.on_event(Finished(outcome, stopping.best_loss, stopping.best_epoch, self.step, result.seconds))
-        return result
+        self.best = restore(self.stepper.model, self.stepper.optimizer, tensors)
+        self.stepper.go_on_from(self.progress)
+        self.step_in_epoch, self.loss_sum = self.progress.step_in_epoch, self._scalar(self.progress.loss_sum)
+        self.on_event(Resumed(path=str(path), step=self.stepper.step, epochs_done=len(self.progress.curve)))

@@ -30,7 +30,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Return the peak of allocated tensors on CUDA, the driver's allocation on MPS, else of the whole process."""
+    """Return the peak of tensors on CUDA, what the driver holds on MPS, else the peak of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if device.type == "mps":

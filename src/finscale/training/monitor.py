@@ -2,18 +2,18 @@
 
 y outcomes in {0, 1}, p forecast probabilities, b base rate of the training windows. No torch.
 
-A forecast is **constant** when the standard deviation of p is under 1e-4. That alone is no fault: on pure noise
-the base rate *is* the right answer. It is **collapsed** when that constant is also not the base rate: when
-KL(b || mean p), the price in nats of saying mean p where b holds, exceeds 0.002 (p = 0.5 +- 0.03 at b = 0.5).
+A forecast is **constant** when the standard deviation of p is under 1e-4. That alone is no fault: on pure
+noise the base rate *is* the right answer. It is **collapsed** when that constant is also not the base rate:
+when KL(b || mean p), the price in nats of saying mean p where b holds, exceeds 0.002 (b = 0.5: 0.5 +- 0.03).
 
-A *direction* forecast more than 0.012 nats below the base rate's loss on the same rows is **suspicious_skill**: it is
-treated as a leak until explained.
+A *direction* forecast more than 0.012 nats below the base rate's loss on the same rows is
+**suspicious_skill**: it is treated as a leak until explained.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from finscale.metrics.classification import PROBABILITY_FLOOR
+from finscale.metrics.classification import PROBABILITY_FLOOR, log_loss
 from finscale.training.result import Flag
 
 __all__ = ["CONSTANT_SPREAD", "MISPLACED_NATS", "SUSPICIOUS_NATS", "calibration_slope", "flags_of", "spread"]
@@ -56,16 +56,15 @@ def calibration_slope(y: Vector, p: Vector) -> float | None:
     return None
 
 
-def flags_of(
-    y: Vector, p: Vector, *, base_rate: float, loss: float, base_rate_loss: float, task: str
-) -> tuple[Flag, ...]:
+def flags_of(y: Vector, p: Vector, *, base_rate: float, task: str) -> tuple[Flag, ...]:
     """Return the flags of one forecast of the rows y."""
     constant = spread(p) < CONSTANT_SPREAD
     misplaced = _divergence(base_rate, float(p.mean())) > MISPLACED_NATS
+    skill = log_loss(y, np.full_like(y, base_rate)) - log_loss(y, p)
     found: list[tuple[Flag, bool]] = [
         ("collapsed", constant and misplaced),
         ("constant", constant and not misplaced),
-        ("suspicious_skill", task == "direction" and loss < base_rate_loss - SUSPICIOUS_NATS),
+        ("suspicious_skill", task == "direction" and skill > SUSPICIOUS_NATS),
     ]
     return tuple(flag for flag, raised in found if raised)
 

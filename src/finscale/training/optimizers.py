@@ -1,5 +1,6 @@
 """Adam and AdamW, fused, with weight decay on matrices only."""
 
+import torch._dynamo  # noqa: F401  # the first optimizer imports it (1 s): let a preloaded worker have it
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
@@ -11,7 +12,7 @@ _OPTIMIZERS: dict[str, type[Adam] | type[AdamW]] = {"adam": Adam, "adamw": AdamW
 
 
 def decayed_names(model: nn.Module) -> frozenset[str]:
-    """Return the names of the parameters that decay: weight matrices, but no norm, bias, token or position."""
+    """Return the names of the parameters that decay: weight matrices; no norm, bias, token or position."""
     return frozenset(name for name, weights in model.named_parameters() if _decays(name, weights.ndim))
 
 

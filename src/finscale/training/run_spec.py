@@ -1,4 +1,4 @@
-"""The full specification of one run: one JSON (or YAML) file reproduces it. Read, never executed. No torch."""
+"""The full specification of one run: one JSON or YAML file, read and never executed. No torch."""
 
 import json
 from collections.abc import Mapping
@@ -87,9 +87,7 @@ class RunSpec(Record):
     def _one_effective_batch(self) -> "RunSpec":
         asked, planned = self.training.effective_batch_size, self.batch.effective_batch_size
         if asked != planned:
-            raise Fault(
-                "batch.effective_batch_size", f"equal training.effective_batch_size={asked}", planned
-            )
+            raise Fault("batch.effective_batch_size", f"equal training.effective_batch_size={asked}", planned)
         return self
 
     @property

@@ -73,9 +73,8 @@ class Attention(nn.Module):
 
 
 def _allowed(mask_BT: Tensor, *, causal: bool) -> Tensor:
-    """Return (B, 1, T or 1, T), True where a query may look at a key."""
-    keys_B11T = mask_BT[:, None, None, :]
-    if not causal:
-        return keys_B11T
+    """Return (B, 1, T, T), True where a query may look at a key; padding looks at itself, lest it be NaN."""
     n_tokens = mask_BT.shape[1]
-    return keys_B11T & ones(n_tokens, n_tokens, dtype=boolean, device=mask_BT.device).tril()
+    every_TT = ones(n_tokens, n_tokens, dtype=boolean, device=mask_BT.device)
+    before_TT = every_TT.tril() if causal else every_TT
+    return mask_BT[:, None, None, :] & before_TT | every_TT.tril().triu()

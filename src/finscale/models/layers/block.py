@@ -22,7 +22,8 @@ class Block(nn.Module):
     d_model, n_heads, d_ff : int
         Width, heads and feed-forward width.
     dropout : float
-        On the attention weights and on both branches before they are added.
+        On both branches before they are added; attention weights are never dropped (as published, Nie et
+        al. 2023), which keeps attention fused on every device.
     conv_taps : int
         Taps of a causal convolution added to the normed input of attention; 0 leaves it out.
 
@@ -38,7 +39,7 @@ class Block(nn.Module):
         super().__init__()
         self.attention_norm = layer_norm(d_model)
         self.convolution = CausalConvolution(d_model, conv_taps) if conv_taps else None
-        self.attention = Attention(d_model, n_heads, dropout=dropout)
+        self.attention = Attention(d_model, n_heads)
         self.feed_forward_norm = layer_norm(d_model)
         self.feed_forward = FeedForward(d_model, d_ff)
         self.dropout = dropout_layer(dropout)
@@ -54,10 +55,15 @@ class Block(nn.Module):
         """Add both branches to the tokens; the options are those of `Attention`."""
         normed_BTD = self.attention_norm(x_BTD)
         if self.convolution is not None:
-            normed_BTD = normed_BTD + self.convolution(normed_BTD)
+            normed_BTD = normed_BTD + self.convolution(_without_padding(normed_BTD, mask))
         mixed_BTD = self.attention(normed_BTD, causal=causal, rotary=rotary, mask=mask)
         x_BTD = x_BTD + self.dropout(mixed_BTD)
         return x_BTD + self.dropout(self.feed_forward(self.feed_forward_norm(x_BTD)))
+
+
+def _without_padding(x_BTD: Tensor, mask_BT: Tensor | None) -> Tensor:
+    """Return zeros where there is padding, the same as before the first token."""
+    return x_BTD if mask_BT is None else x_BTD.masked_fill(~mask_BT[:, :, None], 0.0)
 
 
 def dropout_layer(probability: float) -> nn.Module:

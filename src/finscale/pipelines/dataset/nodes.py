@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from finscale.windows.baselines import baseline_scores, score_baselines
+from finscale.windows.baselines import baseline_scores, baseline_table
 from finscale.windows.build import build_windows
 from finscale.windows.data import WindowData
 from finscale.windows.experiment import ExperimentConfig
@@ -24,9 +24,9 @@ def make_windows(
     return windows, list(warnings)
 
 
-def score_baseline_losses(checked_bars: pd.DataFrame, features: pd.DataFrame, windows: WindowData) -> pd.DataFrame:
+def score_baseline_losses(windows: WindowData, checked_bars: pd.DataFrame) -> pd.DataFrame:
     """Score base rates, the volatility logistic and gradient boosting on validation and test rows."""
-    return score_baselines(checked_bars, features, windows)
+    return baseline_table(windows, checked_bars)
 
 
 def summarise_baselines(baseline_losses: pd.DataFrame) -> pd.DataFrame:

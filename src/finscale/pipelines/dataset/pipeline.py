@@ -22,7 +22,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             ),
             node(
                 score_baseline_losses,
-                ["checked_bars", "features", "windows"],
+                ["windows", "checked_bars"],
                 "baseline_losses",
                 name="score_baseline_losses",
             ),

@@ -1,0 +1,78 @@
+"""The search of one cell: an adapter around `finscale.search.run.run_search`."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from finscale.core.budgets import Cell
+from finscale.core.errors import Fault, Interrupted
+from finscale.runtime.definition import TrainingSettings
+from finscale.runtime.listeners import SearchListener
+from finscale.runtime.progress import track
+from finscale.runtime.stopping import STOP
+from finscale.search.config import SearchConfig
+from finscale.search.run import run_search
+from finscale.search.study import STUDY_FILE, load_study
+from finscale.search.trials import trials_table
+from finscale.training.config import ExecutionConfig
+from finscale.training.run_spec import Provenance
+from finscale.windows.data import WindowData
+from finscale.windows.experiment import ExperimentConfig
+
+__all__ = ["search_cell", "tabulate_trials"]
+
+
+def search_cell(
+    arch_grid: pd.DataFrame,
+    windows: WindowData,
+    baseline_scores: pd.DataFrame,
+    windows_folder: Path,
+    study_folder: Path,
+    definition: ExperimentConfig,
+    cell: Cell,
+    hpo: SearchConfig,
+    training: TrainingSettings,
+    execution: ExecutionConfig,
+    provenance: dict[str, Any],
+) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """Search architecture and training parameters of the cell, or go on with its search."""
+    on_select = baseline_scores[baseline_scores["split"] == "val_select"]
+    with track(f"Search {cell.id}", hpo.n_trials) as tracker:
+        result = run_search(
+            hpo,
+            experiment=definition,
+            cell=cell,
+            grid=arch_grid,
+            windows_directory=windows_folder,
+            study_directory=study_folder,
+            execution=execution,
+            training_defaults=training.shared,
+            provenance=Provenance(data_hash=windows.spec.data_hash, **provenance),
+            baselines=dict(zip(on_select["baseline"], on_select["log_loss"], strict=True)),
+            seed=definition.seed,
+            on_event=SearchListener(cell, study_folder, tracker),
+            should_stop=STOP.requested,
+        )
+    standing = f"{result.n_finished} of {result.n_trials} trials of {cell.id} are finished and kept"
+    if result.outcome == "stopped":
+        raise Interrupted(f"Search stopped: {standing}.", STOP.exit_code)
+    if result.best is None or result.outcome == "failed":
+        remedy = f"see failure.txt under {study_folder / 'trials'}, mend it and run again ({standing})"
+        raise Fault(f"search of {cell.id}", "find a working trial", result.reason or "none", remedy)
+    return study_folder / STUDY_FILE, result.best.model_dump(mode="json"), result.model_dump(mode="json")
+
+
+def tabulate_trials(
+    study: str, search_summary: dict[str, Any], definition: ExperimentConfig, cell: Cell
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read the study into one row per trial, and into the rows of the experiment's results log."""
+    trials = trials_table(load_study(Path(study.removeprefix("sqlite:///")).parent))
+    log = trials.rename(columns={"value": "val_select_loss", "outcome": "status", "reason": "error"})
+    log = log.assign(
+        run_id=[f"{search_summary['best']['study_name']}:{number}" for number in trials["number"]],
+        experiment=definition.name,
+        cell=cell.id,
+        run_type=trials["kind"],
+    )
+    return trials, log[trials["state"] != "RUNNING"]

@@ -1,0 +1,111 @@
+"""The verdict over all finished cells of one experiment, its figures and its report."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from finscale.core.budgets import cells_of
+from finscale.core.errors import Fault
+from finscale.reporting import collect
+from finscale.reporting.figures import export_figures
+from finscale.reporting.report import render_report, scaling_summary, summary_markdown
+from finscale.reporting.study import Checklist, Provenance, ReportInput
+from finscale.runtime import trackers
+from finscale.runtime.definition import SweepSettings, TrainingSettings
+from finscale.scalinglaws.verdict import scaling_verdict
+from finscale.windows.experiment import ExperimentConfig
+
+__all__ = ["analyse_scaling", "draw_study", "write_report"]
+
+
+def analyse_scaling(
+    cell_runs: Mapping[str, pd.DataFrame],
+    cell_trials: Mapping[str, pd.DataFrame],
+    cell_date_losses: Mapping[str, pd.DataFrame],
+    horizon_baseline_losses: Mapping[str, pd.DataFrame],
+    horizon_baseline_scores: Mapping[str, pd.DataFrame],
+    budget_grids: Mapping[str, pd.DataFrame],
+    runs: pd.DataFrame | None,
+    data_card: dict[str, Any],
+    definition: ExperimentConfig,
+    sweep: SweepSettings,
+    training: TrainingSettings,
+    provenance: dict[str, Any],
+) -> ReportInput:
+    """Collect whatever cells exist and draw the verdict; ``runs`` only orders this after the current cell."""
+    if not cell_runs:
+        remedy = f"train one with: kedro run --pipelines training --params experiment={definition.name}"
+        raise Fault(f"experiment {definition.name}", "have a finished cell", "none", remedy)
+    kept, dropped = _on_same_data(cell_runs)
+    losses = {_horizon(name): rows for name, rows in horizon_baseline_losses.items()}
+    scores = {_horizon(name): rows for name, rows in horizon_baseline_scores.items()}
+    by_date = collect.baselines_by_date(losses)
+    cells = collect.cells_table(kept, cell_trials)
+    trials = {cell: rows for cell, rows in cell_trials.items() if cell in kept}
+    dates = {cell: rows for cell, rows in cell_date_losses.items() if cell in kept}
+    return ReportInput(
+        title=definition.title,
+        verdict=scaling_verdict(cells),
+        test_verdict=scaling_verdict(cells, split="test"),
+        cells=cells,
+        trials=collect.trial_table(trials, by_date),
+        baselines=collect.baseline_table(losses, scores),
+        date_losses=collect.date_loss_table(dates, by_date),
+        baselines_by_date=by_date,
+        grid=collect.grid_table(budget_grids, cells),
+        planned=tuple(cell.id for cell in cells_of(sweep.budgets, sweep.horizons)),
+        provenance=Provenance(
+            commit=provenance["commit"] + (" (modified)" if provenance["dirty"] else ""),
+            environment=provenance["environment"],
+            data_hash=str(cells["data_hash"].iloc[0]),
+        ),
+        data_card=data_card["line"],
+        checklist=_checklist(training),
+        warnings=dropped,
+        seed=definition.seed,
+    )
+
+
+def _on_same_data(runs: Mapping[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], tuple[str, ...]]:
+    """Keep the cells on the data that most cells share; name the others."""
+    hashes = {cell: str(rows["data_hash"].iloc[0]) for cell, rows in runs.items()}
+    common = pd.Series(hashes).mode().iloc[0]
+    kept = {cell: rows for cell, rows in runs.items() if hashes[cell] == common}
+    others = [cell for cell in runs if cell not in kept]
+    sentence = f"Left out, because they were run on other data: {', '.join(others)}."
+    return kept, (sentence,) if others else ()
+
+
+def _horizon(folder: str) -> int:
+    return int(folder.rpartition("_h")[2])
+
+
+def _checklist(training: TrainingSettings) -> Checklist:
+    return Checklist(
+        which_n="all trainable parameters of the retrained winner, counted on the built model",
+        d_definition="the same unique training windows for every cell; D does not vary",
+        checkpoint=f"epoch of lowest loss on val_select (patience {training.patience}, min_delta {training.min_delta})",
+        objective="binary cross-entropy; search on val_select, verdict on val_score",
+        optimiser=f"{training.optimizer}, {training.schedule} schedule with linear warm-up",
+    )
+
+
+def draw_study(study: ReportInput) -> tuple[Any, dict[str, Any]]:
+    """Draw every figure to stand alone; the first is the one the verdict rests on."""
+    figures = export_figures(study)
+    for name, figure in figures.items():
+        trackers.log_figure(figure, name)
+    return figures["excess_against_n"], figures
+
+
+def write_report(study: ReportInput) -> tuple[str, str, dict[str, Any]]:
+    """Write the self-contained HTML report, its Markdown form and scaling_summary.json."""
+    summary = scaling_summary(study)
+    overall = study.verdict.overall
+    trackers.log_metrics({"n_cells": study.verdict.n_cells, **_numbers(overall.model_dump())})
+    return render_report(study), summary_markdown(study), summary
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if isinstance(value, float)}

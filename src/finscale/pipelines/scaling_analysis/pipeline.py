@@ -1,0 +1,34 @@
+"""Lineage of the verdict."""
+
+from typing import Any
+
+from kedro.pipeline import Pipeline, node
+
+from finscale.pipelines.scaling_analysis.nodes import analyse_scaling, draw_study, write_report
+
+__all__ = ["create_pipeline"]
+
+
+def create_pipeline(**kwargs: Any) -> Pipeline:
+    """Return finished cells -> verdict -> figures and report."""
+    return Pipeline(
+        [
+            node(
+                analyse_scaling,
+                [
+                    *("cell_runs", "cell_trials", "cell_date_losses"),
+                    *("horizon_baseline_losses", "horizon_baseline_scores", "budget_grids", "runs", "data_card"),
+                    *("params:definition", "params:sweep", "params:training", "params:provenance"),
+                ],
+                "scaling_study",
+                name="analyse_scaling",
+            ),
+            node(draw_study, "scaling_study", ["excess_against_n", "scaling_figures"], name="draw_study"),
+            node(
+                write_report,
+                "scaling_study",
+                ["scaling_report", "scaling_table", "scaling_summary"],
+                name="write_report",
+            ),
+        ]
+    )

@@ -1,0 +1,40 @@
+"""Lineage of the final trainings."""
+
+from typing import Any
+
+from kedro.pipeline import Pipeline, node
+
+from finscale.pipelines.training.nodes import log_runs, plan_runs, train_runs
+from finscale.runtime.preflight import NEEDS_DEVICE
+
+__all__ = ["create_pipeline"]
+
+
+def create_pipeline(**kwargs: Any) -> Pipeline:
+    """Return best parameters + windows -> trained seeds -> scores and per-date losses."""
+    return Pipeline(
+        [
+            node(
+                plan_runs,
+                [
+                    *("best_params", "windows", "params:definition", "params:cell", "params:model"),
+                    *("params:hpo", "params:training", "params:execution", "params:provenance"),
+                    *("params:allow_defaults", "params:run_spec"),
+                ],
+                "run_specs",
+                name="plan_runs",
+                tags=NEEDS_DEVICE,
+            ),
+            node(
+                train_runs,
+                [
+                    *("run_specs", "windows", "training_folder", "window_warnings", "params:execution"),
+                    *("best_params", "params:run_spec"),
+                ],
+                ["runs", "date_losses"],
+                name="train_runs",
+                tags=NEEDS_DEVICE,
+            ),
+            node(log_runs, "runs", "run_results", name="log_runs"),
+        ]
+    )

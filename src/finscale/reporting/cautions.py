@@ -1,0 +1,66 @@
+"""What a reader must know before trusting a result, in plain sentences."""
+
+import pandas as pd
+
+from finscale.reporting.study import CellKey, ReportInput
+from finscale.scalinglaws.selection import MIN_RANDOM_TRIALS
+
+__all__ = ["cautions"]
+
+_FLAGS = {
+    "collapsed": "Predictions collapsed to a constant that is not the base rate",
+    "constant": "Predictions are a constant",
+    "capped": "Training was cut short by a cap on steps or epochs",
+    "suspicious_skill": "The model is better than is believable; treat it as a leak until explained",
+    "few_positives": "There are few positives, so the losses rest on few events",
+    "allow_defaults": "The cell was not searched: default training parameters were used",
+}
+
+
+def cautions(study: ReportInput) -> tuple[str, ...]:
+    """Return every warning as a sentence, with the cells it concerns."""
+    missing = study.missing
+    found = [f"Missing cells: {', '.join(missing)}."] if missing else []
+    return (*study.warnings, *found, *_unfinished(study), *_flagged(study), *_thin_searches(study))
+
+
+def _unfinished(study: ReportInput) -> list[str]:
+    outcomes = study.cells[study.cells["outcome"] != "complete"].groupby("outcome")
+    return [f"Runs that {_past(str(outcome))}: {_where(rows)}." for outcome, rows in outcomes]
+
+
+def _past(outcome: str) -> str:
+    return {"diverged": "diverged", "stopped": "were stopped before the end"}.get(
+        outcome, f"ended as {outcome}"
+    )
+
+
+def _flagged(study: ReportInput) -> list[str]:
+    exploded = study.cells.assign(flag=study.cells["flags"].map(list)).explode("flag").dropna(subset=["flag"])
+    groups = exploded.groupby("flag")
+    return [f"{_FLAGS.get(str(flag), str(flag).replace('_', ' '))}: {_where(rows)}." for flag, rows in groups]
+
+
+def _thin_searches(study: ReportInput) -> list[str]:
+    thin = study.cells[study.cells["n_random"] < MIN_RANDOM_TRIALS]
+    if thin.empty:
+        return []
+    cells = ", ".join(_ids(thin))
+    return [
+        f"Fewer than {MIN_RANDOM_TRIALS} random trials, so tuning effort cannot be compared well: {cells}."
+    ]
+
+
+def _where(rows: pd.DataFrame) -> str:
+    """Name the cells of ``rows`` with their seeds."""
+    groups = [group for _, group in rows.groupby(["n_budget", "horizon"])]
+    return ", ".join(f"{_ids(group)[0]} (seed {_seeds(group)})" for group in groups)
+
+
+def _seeds(rows: pd.DataFrame) -> str:
+    return ", ".join(str(seed) for seed in sorted(set(rows["seed"])))
+
+
+def _ids(rows: pd.DataFrame) -> list[str]:
+    ordered = rows.sort_values(["n_budget", "horizon"]).drop_duplicates(["n_budget", "horizon"])
+    return [CellKey(str(b), int(h)).id for b, h in zip(ordered["budget"], ordered["horizon"], strict=True)]

@@ -1,0 +1,146 @@
+"""From a proposal to what a trial runs: its run specification, its file, its payload."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from finscale.archgrid.batching import BatchConfig, BatchProvider, choose_batch, split_batch
+from finscale.core.budgets import Cell
+from finscale.core.errors import Fault, raise_faults
+from finscale.core.hashing import content_hash
+from finscale.core.seeding import derive
+from finscale.models.config import ModelConfig, parse_model_config
+from finscale.search.driver import TrialPlan, trial_directory
+from finscale.search.proposals import Proposal
+from finscale.search.space import SearchSpace
+from finscale.search.study import StudyIdentity
+from finscale.training.config import ExecutionConfig, TrainingConfig, resolve_device
+from finscale.training.run_spec import Provenance, RunSpec, check_data, write_run_spec
+from finscale.windows.data import load_windows
+from finscale.windows.experiment import ExperimentConfig
+
+__all__ = ["Planner", "identify", "training_config"]
+
+_NEUTRAL: Any = {"title": True, "mlflow_experiment": True, "data": {"split", "path", "allow_few_positives"}}
+
+
+def training_config(defaults: Mapping[str, Any], searched: Mapping[str, Any]) -> TrainingConfig:
+    """Join what every trial shares with what one of them drew.
+
+    Raises
+    ------
+    FinscaleError
+        When a default is unknown, faulty, or searched; every fault at once.
+    """
+    remedy = "remove it, or fix it in hpo.space with choices: [x]"
+    clashes = sorted(set(defaults) & set(SearchSpace.model_fields))
+    raise_faults(
+        Fault(f"training.{name}", "not be searched as well", defaults[name], remedy) for name in clashes
+    )
+    drawn = {name: value for name, value in searched.items() if name in TrainingConfig.model_fields}
+    return TrainingConfig.read({**drawn, **defaults}, subject="training")
+
+
+def identify(
+    *,
+    experiment: ExperimentConfig,
+    cell: Cell,
+    space: SearchSpace,
+    grid: pd.DataFrame,
+    training: TrainingConfig,
+    data_hash: str,
+) -> StudyIdentity:
+    """Hash what makes two trials of a cell comparable; titles and trackers do not take part."""
+    shared = training.model_dump(mode="json", exclude=set(SearchSpace.model_fields))
+    return StudyIdentity(
+        experiment=content_hash(experiment.model_dump(mode="json", exclude=_NEUTRAL)),
+        cell=cell.id,
+        space=content_hash(space),
+        split=content_hash(experiment.data.split),
+        grid=str(grid["grid_hash"].iloc[0]),
+        training=content_hash(shared),
+        data=data_hash,
+    )
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Plan the trials of one study.
+
+    Parameters
+    ----------
+    windows_directory, study_directory : Path
+        Where trials read, and where their files go.
+    n_features : int
+        F of the windows.
+    provenance : Provenance
+        With the study's config_hash.
+    seed : int
+        A trial trains with a seed derived from it and the trial's number.
+    """
+
+    experiment: ExperimentConfig
+    cell: Cell
+    windows_directory: Path
+    study_directory: Path
+    n_features: int
+    execution: ExecutionConfig
+    training_defaults: Mapping[str, Any]
+    provenance: Provenance
+    batch_provider: BatchProvider
+    seed: int
+
+    def plan(self, number: int, proposal: Proposal) -> TrialPlan:
+        """Write the trial's file and return its plan."""
+        spec = self._spec(number, proposal)
+        write_run_spec(trial_directory(self.study_directory, number).with_suffix(".yaml"), spec)
+        payload = {
+            "spec": spec.model_dump(mode="json"),
+            "batch": spec.batch.model_dump(),
+            "windows": str(self.windows_directory),
+            "execution": self.execution.model_dump(mode="json"),
+        }
+        hashes = {"config_hash": self.provenance.config_hash, "data_hash": self.provenance.data_hash}
+        return TrialPlan(payload, {"seed": spec.seed, **hashes})
+
+    def check(self, proposal: Proposal) -> None:
+        """Refuse windows that are not those of this study, before the first trial; every fault at once."""
+        check_data(self._spec(0, proposal), load_windows(self.windows_directory))
+
+    def _spec(self, number: int, proposal: Proposal) -> RunSpec:
+        row, training = proposal.row, training_config(self.training_defaults, proposal.training)
+        dropout = proposal.training["dropout"]
+        model = parse_model_config({**json.loads(row["config"]), "dropout": dropout})
+        return RunSpec(
+            experiment=self.experiment,
+            budget=self.cell.budget,
+            horizon=self.cell.horizon,
+            arch_id=row["arch_id"],
+            n_params=row["n_params"],
+            model=model,
+            training=training,
+            batch=self._batch(model, training.effective_batch_size),
+            seed=derive(self.seed, "trial", number) % 2**31,
+            provenance=self.provenance,
+        )
+
+    def _batch(self, model: ModelConfig, effective_batch_size: int) -> BatchConfig:
+        """Advise a micro-batch; a model for which none fits is tried with one window, and recorded as OOM."""
+        try:
+            return choose_batch(
+                self.batch_provider,
+                model,
+                n_features=self.n_features,
+                context_length=self.experiment.data.context_length,
+                effective_batch_size=effective_batch_size,
+                device=str(resolve_device(self.execution)),
+                precision=self.execution.precision,
+            )
+        except Fault as fault:
+            if fault.subject != "model":
+                raise
+            return split_batch(1, effective_batch_size=effective_batch_size)

@@ -1,0 +1,168 @@
+"""One process per attempt: memory is returned, and a crash or an OOM ends the attempt alone.
+
+On Linux a fork server with torch imported makes a process in tens of milliseconds; elsewhere it is spawned
+afresh. Children run one OpenMP thread, ignore SIGINT and SIGTERM (the driver tells them to stop) and die
+with the driver.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from finscale.search.attempts import Job, run_attempt
+from finscale.search.executors import Executor, Finished, OnReport
+from finscale.search.lifeline import die_with_driver, die_with_parent
+from finscale.search.outcomes import TrialOutcome, of_dead_process, of_exception
+
+__all__ = ["ProcessExecutor"]
+
+_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+_JOIN_S = 10.0
+
+
+@dataclass(frozen=True)
+class _Child:
+    process: BaseProcess
+    connection: Connection
+    started_at: float
+
+
+class ProcessExecutor(Executor):
+    """Run every attempt in a fresh process."""
+
+    def __init__(self, *, n_slots: int, on_report: OnReport) -> None:
+        super().__init__(n_slots=n_slots, on_report=on_report)
+        method = "forkserver" if sys.platform == "linux" else "spawn"
+        self._context: Any = multiprocessing.get_context(method)
+        self._children: dict[int, _Child] = {}
+
+    def submit(self, job: Job) -> None:
+        """Start a process for ``job``."""
+        ours, theirs = self._context.Pipe()
+        with _environment_of_children(), _hidden_main_module():
+            if sys.platform == "linux":
+                self._context.set_forkserver_preload(["finscale.search.preload"])
+                forkserver.ensure_running()
+            process = self._context.Process(target=_child_main, args=(job, theirs), daemon=True)
+            process.start()
+        theirs.close()
+        self._children[job.number] = _Child(process, ours, time.monotonic())
+
+    def poll(self, timeout_s: float) -> list[Finished]:
+        """Read what the children sent; a child that closed its pipe without an outcome has died."""
+        numbers = {child.connection: number for number, child in self._children.items()}
+        ready = wait(list(numbers), timeout_s)
+        ended = [(numbers[pipe], self._read(numbers[pipe])) for pipe in ready]  # type: ignore[index]
+        return [self._reap(number, outcome) for number, outcome in ended if outcome is not None]
+
+    def cancel(self, number: int) -> None:
+        """Send the word; a child that is gone already shows in `poll`."""
+        with contextlib.suppress(OSError):
+            self._children[number].connection.send("stop")
+
+    def close(self) -> None:
+        """Kill every child."""
+        for child in self._children.values():
+            child.process.kill()
+        for child in self._children.values():
+            child.process.join(_JOIN_S)
+            child.connection.close()
+        self._children.clear()
+
+    def _read(self, number: int) -> TrialOutcome | None:
+        """Pass reports on; return the outcome once it is there."""
+        while (message := _next_message(self._children[number])) is not None:
+            if isinstance(message, TrialOutcome):
+                return message
+            self._on_report(number, message)
+        return None
+
+    def _reap(self, number: int, outcome: TrialOutcome) -> Finished:
+        child = self._children.pop(number)
+        child.process.join(_JOIN_S)
+        child.process.kill()
+        child.connection.close()
+        return Finished(number, outcome, time.monotonic() - child.started_at)
+
+
+def _next_message(child: _Child) -> Any:
+    """Return what the child sent next, its death included; None where nothing waits."""
+    try:
+        return child.connection.recv() if child.connection.poll() else None
+    # a killed child resets its socket (ConnectionResetError) as often as it closes it (EOFError)
+    except (EOFError, OSError):
+        child.process.join(_JOIN_S)
+        return of_dead_process(child.process.exitcode)
+
+
+@contextlib.contextmanager
+def _environment_of_children() -> Iterator[None]:
+    """Set what OpenMP reads when it is loaded, for the processes started inside."""
+    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    os.environ.update(_ENVIRONMENT)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _hidden_main_module() -> Iterator[None]:
+    """Keep children from importing the script that started us (for a command line, a second of imports)."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _child_main(job: Job, connection: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    die_with_parent()
+    die_with_driver()
+    channel = _Channel(connection)
+    connection.send(_run(job, channel))
+    connection.close()
+
+
+def _run(job: Job, channel: "_Channel") -> TrialOutcome:
+    try:
+        return run_attempt(job, should_stop=channel.should_stop, report=channel.report)
+    except OSError as error:
+        return of_exception(error)
+
+
+class _Channel:
+    """The child's end of the pipe."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._stopping = connection, False
+
+    def should_stop(self) -> bool:
+        """Whether the driver said stop, now or before; a driver that is gone counts as one that did."""
+        try:
+            if not self._stopping and self._connection.poll():
+                self._stopping = self._connection.recv() == "stop"
+        except (EOFError, OSError):
+            self._stopping = True
+        return self._stopping
+
+    def report(self, values: Mapping[str, Any]) -> None:
+        """Send values to the driver."""
+        self._connection.send(dict(values))

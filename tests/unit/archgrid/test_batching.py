@@ -1,0 +1,138 @@
+"""Two providers of batch configurations behind one interface."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finscale.archgrid import probe
+from finscale.archgrid.batching import (
+    BatchConfig,
+    BatchRequest,
+    choose_batch,
+    measured_batch,
+    split_batch,
+    table_batch,
+)
+from finscale.archgrid.memory import predict_memory
+from finscale.core.errors import Fault
+from finscale.models.config import PatchTSTConfig
+
+SIZES = {"n_features": 3, "context_length": 24}
+CONFIG = PatchTSTConfig(d_model=16, n_layers=2, n_heads=2, d_ff=32)
+
+
+@given(micro=st.integers(1, 300), effective=st.integers(1, 300))
+def test_a_split_covers_the_effective_batch_and_not_a_step_more(micro: int, effective: int) -> None:
+    batch = split_batch(micro, effective_batch_size=effective)
+    before_last = (batch.accumulation_steps - 1) * batch.micro_batch_size
+    assert batch.effective_batch_size == effective
+    assert before_last < effective <= before_last + batch.micro_batch_size
+    assert batch.micro_batch_size <= micro
+
+
+@pytest.mark.parametrize(("micro", "steps"), [(48, 2), (48, 4), (200, 1)])
+def test_parts_that_do_not_make_the_whole_are_refused(micro: int, steps: int) -> None:
+    fields = {"micro_batch_size": micro, "accumulation_steps": steps, "effective_batch_size": 128}
+    with pytest.raises(Fault, match=f"got {steps} x {micro} for 128; use "):
+        BatchConfig.read(fields)
+
+
+@pytest.mark.parametrize(
+    ("d_model", "n_layers", "micro", "steps"),
+    [
+        (128, 10, 128, 1),
+        (1000, 49, 128, 1),
+        (1000, 50, 64, 2),
+        (1000, 199, 64, 2),
+        (1000, 200, 32, 4),
+        (1000, 500, 16, 8),
+        (1000, 1000, 16, 8),
+        (1000, 1001, 8, 16),
+        (2048, 256, 8, 16),
+    ],
+)
+def test_the_table_goes_by_the_memory_score(d_model: int, n_layers: int, micro: int, steps: int) -> None:
+    batch = table_batch(d_model=d_model, n_layers=n_layers)
+    assert (batch.micro_batch_size, batch.accumulation_steps, batch.effective_batch_size) == (
+        micro,
+        steps,
+        128,
+    )
+
+
+def test_the_table_keeps_another_effective_batch_exactly() -> None:
+    batch = choose_batch("table", CONFIG, **SIZES, effective_batch_size=48)
+    assert (batch.micro_batch_size, batch.accumulation_steps, batch.effective_batch_size) == (48, 1, 48)
+
+
+def test_an_unknown_provider_and_an_unknown_device_are_refused() -> None:
+    with pytest.raises(
+        Fault, match="batch provider must be a known one, got 'measurd'; did you mean 'measured'"
+    ):
+        choose_batch("measurd", CONFIG, **SIZES)
+    with pytest.raises(Fault, match="device must be cpu, mps, cuda or cuda:<index>, got 'tpu'"):
+        choose_batch("table", CONFIG, **SIZES, device="tpu")
+
+
+class Device:
+    """A device with ``n_bytes`` free on which steps above ``n_windows`` run out of memory."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, n_bytes: float, n_windows: float = 1e9) -> None:
+        self.n_windows, self.steps = n_windows, list[int]()
+        monkeypatch.setattr(probe, "free_bytes", lambda device: n_bytes)
+        monkeypatch.setattr(probe, "step_fits", self.step_fits)
+        monkeypatch.setattr("finscale.archgrid.batching._measured", {})
+
+    def step_fits(self, request: BatchRequest, micro: int) -> bool:
+        self.steps.append(micro)
+        return micro <= self.n_windows
+
+
+def test_a_batch_that_fits_is_taken_whole_after_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(monkeypatch, n_bytes=1e12)
+    assert choose_batch("measured", CONFIG, **SIZES) == split_batch(128, effective_batch_size=128)
+    assert device.steps == [128]
+
+
+def test_what_is_predicted_not_to_fit_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_32 = predict_memory(CONFIG, **SIZES, micro_batch_size=32, device_type="cpu").total
+    device = Device(monkeypatch, n_bytes=at_32 / 0.9 + 1)
+    assert choose_batch("measured", CONFIG, **SIZES).micro_batch_size == 32
+    assert device.steps == [32]
+
+
+def test_running_out_of_memory_halves_the_micro_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(monkeypatch, n_bytes=1e12, n_windows=20)
+    batch = choose_batch("measured", CONFIG, **SIZES, effective_batch_size=100)
+    assert device.steps == [100, 50, 25, 12]
+    assert (batch.micro_batch_size, batch.accumulation_steps) == (12, 9)
+
+
+@pytest.mark.parametrize("limit", [{"n_bytes": 1000.0}, {"n_bytes": 1e12, "n_windows": 0}])
+def test_a_model_of_which_not_one_window_fits_is_refused(
+    monkeypatch: pytest.MonkeyPatch, limit: dict[str, float]
+) -> None:
+    Device(monkeypatch, **limit)
+    with pytest.raises(
+        Fault, match=r"model must fit cpu, got 0\.00 GiB predicted for one window and .* GiB free"
+    ):
+        choose_batch("measured", CONFIG, **SIZES)
+
+
+def test_a_measurement_is_kept_for_the_same_request_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(monkeypatch, n_bytes=1e12)
+    request = BatchRequest(config=CONFIG, **SIZES)
+    assert measured_batch(request) == measured_batch(request)
+    assert len(device.steps) == 1
+    changes = [
+        {"precision": "bf16"},
+        {"effective_batch_size": 64},
+        {"context_length": 25},
+        {"n_features": 4},
+        {"device": "cuda:1"},
+        {"config": CONFIG.model_copy(update={"n_layers": 3})},
+        {"config": CONFIG.model_copy(update={"dropout": 0.0})},
+    ]
+    for change in changes:
+        measured_batch(request.model_copy(update=change))
+    assert len(device.steps) == 1 + len(changes)

@@ -1,0 +1,278 @@
+"""The promises of a search: exact totals, contiguous numbers, nothing lost, whatever is killed or stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+import search_toys
+from optuna.trial import FrozenTrial, TrialState
+from search_toys import drive, toy_grid
+
+from finscale.search.config import SearchConfig
+from finscale.search.driver import SearchEvent, trial_directory
+from finscale.search.extremes import forced_rows
+from finscale.search.proposals import is_counted
+from finscale.search.study import load_study
+
+SIX = SearchConfig(n_trials=6, n_random=2, executor="inline")
+
+
+def inline(n_trials: int, **changes: object) -> SearchConfig:
+    return SearchConfig(n_trials=n_trials, executor="inline", **changes)
+
+
+def outcomes(study: optuna.Study) -> list[str]:
+    return [trial.user_attrs["outcome"] for trial in study.trials]
+
+
+def attempts(directory: Path, number: int) -> list[str]:
+    return (trial_directory(directory, number) / "attempts").read_text().splitlines()
+
+
+def essence(study: optuna.Study) -> list[tuple]:
+    return [(t.number, t.params, t.value, t.user_attrs["kind"], t.user_attrs["arch_id"]) for t in study.trials]
+
+
+def wait_until(happened: Callable[[], bool], seconds: float = 60.0) -> None:
+    give_up_at = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.05)
+
+
+# -- totals and order ---------------------------------------------------------------------------------------
+
+
+def test_the_total_is_exact_and_numbers_are_contiguous(tmp_path: Path) -> None:
+    result, study = drive(tmp_path, config=SIX)
+    assert (result.outcome, result.reason) == ("complete", "")
+    assert [trial.number for trial in study.trials] == list(range(6))
+    assert outcomes(study) == ["complete"] * 6
+
+
+def test_a_complete_study_asks_nothing_more_and_a_larger_total_only_the_rest(tmp_path: Path) -> None:
+    before = essence(drive(tmp_path, config=inline(6, sampler="random"))[1])
+    assert essence(drive(tmp_path, config=inline(6, sampler="random"))[1]) == before
+    after = essence(drive(tmp_path, config=inline(9, sampler="random"))[1])
+    assert after[:6] == before
+    assert len(after) == 9
+
+
+def test_the_order_is_extremes_random_stratum_sampler_cut_at_the_total(tmp_path: Path) -> None:
+    n_forced = len(forced_rows(toy_grid()))
+    _, study = drive(tmp_path, config=inline(n_forced + 3, n_random=2))
+    kinds = [trial.user_attrs["kind"] for trial in study.trials]
+    assert kinds == ["extreme"] * n_forced + ["random"] * 2 + ["sampler"]
+    assert study.trials[-1].params.keys() == study.trials[0].params.keys()
+
+
+def test_a_trial_records_its_architecture_and_both_batches(tmp_path: Path) -> None:
+    _, study = drive(tmp_path, config=SIX)
+    rows = toy_grid().set_index("arch_id")
+    for trial in study.trials:
+        row, found = rows.loc[trial.user_attrs["arch_id"]], trial.user_attrs
+        for name in ("d_model", "n_layers", "n_heads", "d_ff", "n_params", "grid_hash"):
+            assert found[name] == row[name]
+        assert found["micro_batch_size"] == found["requested_micro_batch_size"] == 128
+        assert found["seconds"] >= 0
+
+
+# -- outcomes -----------------------------------------------------------------------------------------------
+
+
+def test_a_diverged_trial_counts_once_and_a_failed_one_does_not(tmp_path: Path) -> None:
+    result, study = drive(tmp_path, config=SIX, behaviours={1: float("nan"), 2: float("inf"), 3: "raise"})
+    assert result.outcome == "complete"
+    assert outcomes(study) == ["complete", "diverged", "diverged", "failed", "complete", "complete", "complete"]
+    assert [trial.state for trial in study.trials[1:4]] == [TrialState.FAIL] * 3
+    assert study.trials[3].user_attrs["reason"] == "RuntimeError: the toy broke"
+    assert len(attempts(tmp_path, 3)) == 1
+
+
+def test_the_failure_budget_ends_a_run_and_a_new_run_has_a_new_one(tmp_path: Path) -> None:
+    broken = dict.fromkeys(range(1, 20), "raise")
+    result, study = drive(tmp_path, config=inline(6, max_failures=2), behaviours=broken)
+    assert result.outcome == "failed"
+    assert "3 trials failed, more than hpo.max_failures=2" in result.reason
+    assert "the toy broke" in result.reason
+    assert outcomes(study) == ["complete", "failed", "failed", "failed"]
+    result, study = drive(tmp_path, config=inline(6, max_failures=2))
+    assert result.outcome == "complete"
+    assert sum(map(is_counted, study.trials)) == 6
+
+
+def test_an_oom_halves_the_micro_batch_until_it_fits(tmp_path: Path) -> None:
+    events: list[SearchEvent] = []
+    _, study = drive(tmp_path, config=SIX, behaviours={2: "oom above 40"}, on_event=events.append)
+    assert [line.split()[1] for line in attempts(tmp_path, 2)] == ["128", "64", "32"]
+    found = study.trials[2].user_attrs
+    assert (found["outcome"], found["requested_micro_batch_size"], found["micro_batch_size"]) == ("complete", 128, 32)
+    assert (found["accumulation_steps"], found["effective_batch_size"]) == (4, 128)
+    assert [event.values["micro_batch_size"] for event in events if event.kind == "retried"] == [64, 32]
+
+
+def test_an_oom_is_final_after_three_halvings_and_the_search_goes_on(tmp_path: Path) -> None:
+    result, study = drive(tmp_path, config=SIX, behaviours={2: "oom above 1"})
+    assert [line.split()[1] for line in attempts(tmp_path, 2)] == ["128", "64", "32", "16"]
+    assert (result.outcome, outcomes(study)) == ("complete", ["complete"] * 2 + ["oom"] + ["complete"] * 4)
+
+
+def test_an_odd_micro_batch_is_halved_rounding_up() -> None:
+    from finscale.archgrid.batching import split_batch
+    from finscale.search.driver import _halved
+
+    assert _halved(split_batch(11, effective_batch_size=128)) == {
+        "micro_batch_size": 6,
+        "accumulation_steps": 22,
+        "effective_batch_size": 128,
+    }
+
+
+def test_a_killed_child_is_retried_as_an_oom_and_the_rest_is_untouched(tmp_path: Path) -> None:
+    config = SearchConfig(n_trials=3, n_workers=1)
+    _, study = drive(tmp_path, config=config, behaviours={1: "kill SIGKILL"})
+    assert outcomes(study) == ["complete", "oom", "complete", "complete"]
+    assert len(attempts(tmp_path, 1)) == 4
+
+
+# -- stopping and going on ----------------------------------------------------------------------------------
+
+
+def stop_after(n_polls: int) -> Callable[[], bool]:
+    """Say stop at the n-th question: the driver asks once a round, an inline trial at every epoch."""
+    asked = iter(range(10**6))
+    return lambda: next(asked) >= n_polls
+
+
+@pytest.mark.parametrize("n_polls", [1, 9, 30])
+def test_an_interrupted_search_equals_an_uninterrupted_one(tmp_path: Path, n_polls: int) -> None:
+    config = inline(11, n_random=2)
+    _, whole = drive(tmp_path / "whole", config=config, epochs=2)
+    result, parts = drive(tmp_path / "parts", config=config, epochs=2, should_stop=stop_after(n_polls))
+    assert result.outcome == "stopped"
+    assert len(parts.trials) < 11
+    result, parts = drive(tmp_path / "parts", config=config, epochs=2)
+    assert result.outcome == "complete"
+    assert essence(parts) == essence(whole)
+
+
+def test_a_stop_leaves_the_trial_running_and_the_next_driver_adopts_it(tmp_path: Path) -> None:
+    result, study = drive(tmp_path, config=SIX, epochs=5, should_stop=stop_after(4))
+    assert (result.outcome, [trial.state for trial in study.trials]) == ("stopped", [TrialState.RUNNING])
+    events: list[SearchEvent] = []
+    _, study = drive(tmp_path, config=SIX, epochs=5, on_event=events.append)
+    assert [(event.kind, event.number) for event in events[:2]] == [("adopted", 0), ("finished", 0)]
+    assert [trial.number for trial in study.trials] == list(range(6))
+
+
+def test_a_stop_reaches_processes_at_their_next_step(tmp_path: Path) -> None:
+    config = SearchConfig(n_trials=4, n_workers=2)
+
+    def begun() -> bool:
+        return all((trial_directory(tmp_path, number) / "epoch").exists() for number in (0, 1))
+
+    result, study = drive(tmp_path, config=config, epochs=10**6, seconds_per_epoch=0.01, should_stop=begun)
+    assert result.outcome == "stopped"
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING] * 2
+
+
+def test_a_stop_file_finishes_what_runs_and_is_taken_away(tmp_path: Path) -> None:
+    def touch_stop(event: SearchEvent) -> None:
+        if event.kind == "asked" and event.number == 2:
+            (tmp_path / "STOP").touch()
+
+    result, study = drive(tmp_path, config=SIX, on_event=touch_stop)
+    assert (result.outcome, outcomes(study)) == ("stopped", ["complete"] * 3)
+    assert not (tmp_path / "STOP").exists()
+    assert len(drive(tmp_path, config=SIX)[1].trials) == 6
+
+
+def test_an_adopted_trial_keeps_the_batch_it_had_come_down_to(tmp_path: Path) -> None:
+    def stop() -> bool:
+        path = trial_directory(tmp_path, 0) / "attempts"
+        return path.exists() and len(path.read_text().splitlines()) == 3
+
+    drive(tmp_path, config=SIX, behaviours={0: "oom above 40"}, epochs=3, should_stop=stop)
+    drive(tmp_path, config=SIX, behaviours={0: "oom above 40"}, epochs=3)
+    assert [line.split()[1] for line in attempts(tmp_path, 0)] == ["128", "64", "32", "32"]
+
+
+def test_a_result_that_was_on_disk_but_not_told_is_not_trained_again(tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(event: SearchEvent) -> None:
+        if event.kind == "finished" and event.number == 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        drive(tmp_path, config=SIX, on_event=die)
+    study = load_study(tmp_path)
+    saved = json.loads((trial_directory(tmp_path, 1) / "outcome.json").read_text())
+    make_running(tmp_path, study.trials[1])
+    _, study = drive(tmp_path, config=SIX)
+    assert study.trials[1].value == saved["value"]
+    assert len(attempts(tmp_path, 1)) == 1
+
+
+def make_running(directory: Path, trial: FrozenTrial) -> None:
+    """Put the study back to the moment before it was told."""
+    import sqlite3
+
+    with sqlite3.connect(directory / "study.db") as connection:
+        connection.execute("UPDATE trials SET state='RUNNING', datetime_complete=NULL WHERE number=?", (trial.number,))
+        connection.execute("DELETE FROM trial_values WHERE trial_id=?", (trial._trial_id,))
+
+
+def test_a_driver_killed_at_any_moment_loses_nothing_and_leaves_no_orphans(tmp_path: Path) -> None:
+    n_trials = 12
+    finished: dict[int, dict] = {}
+    for n_before_kill in (3, 8):
+        kill_a_driver(tmp_path, n_trials, when_finished=n_before_kill)
+        study = load_study(tmp_path)
+        told = {trial.number: trial for trial in study.trials if trial.state.is_finished()}
+        assert {number: told[number].params for number in finished} == finished
+        finished = {number: trial.params for number, trial in told.items()}
+        assert all(children_are_gone(tmp_path, trial.number) for trial in study.trials)
+    config = SearchConfig(n_trials=n_trials, n_random=2, sampler="random", n_workers=2)
+    result, study = drive(tmp_path, config=config, epochs=10, seconds_per_epoch=0.0)
+    assert result.outcome == "complete"
+    assert [trial.number for trial in study.trials] == list(range(n_trials))
+    assert outcomes(study) == ["complete"] * n_trials
+    assert {number: study.trials[number].params for number in finished} == finished
+
+
+def kill_a_driver(directory: Path, n_trials: int, *, when_finished: int) -> None:
+    command = [sys.executable, search_toys.__file__, str(directory), str(n_trials)]
+    with subprocess.Popen(command) as driver:
+        wait_until(lambda: n_outcomes(directory) >= when_finished)
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    running = [trial.number for trial in load_study(directory).trials if trial.state == TrialState.RUNNING]
+    assert running, "the driver was killed after its last trial; it should have been killed before"
+    wait_until(lambda: all(children_are_gone(directory, number) for number in running), seconds=10)
+
+
+def n_outcomes(directory: Path) -> int:
+    return len(list((directory / "trials").glob("*/outcome.json")))
+
+
+def children_are_gone(directory: Path, number: int) -> bool:
+    path = trial_directory(directory, number) / "attempts"
+    pids = [int(line.split()[0]) for line in path.read_text().splitlines()] if path.exists() else []
+    return not any(is_alive(pid) for pid in pids)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"

@@ -1,0 +1,164 @@
+"""One contract for every executor; then what only processes can show."""
+
+import dataclasses
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from search_toys import FUNCTION
+
+from finscale.search.attempts import Job
+from finscale.search.executors import Executor, Finished, InlineExecutor
+from finscale.search.processes import ProcessExecutor
+
+Reports = list[tuple[int, Mapping[str, Any]]]
+
+
+@pytest.fixture
+def reports() -> Reports:
+    return []
+
+
+@pytest.fixture(params=["inline", "process"])
+def executor(request: pytest.FixtureRequest, reports: Reports) -> Iterator[Executor]:
+    def on_report(number: int, values: Mapping[str, Any]) -> None:
+        reports.append((number, values))
+
+    inline = InlineExecutor(on_report=on_report, should_stop=lambda: False)
+    hands = inline if request.param == "inline" else ProcessExecutor(n_slots=2, on_report=on_report)
+    with hands:
+        yield hands
+
+
+@pytest.fixture
+def processes() -> Iterator[ProcessExecutor]:
+    with ProcessExecutor(n_slots=2, on_report=lambda number, values: None) as hands:
+        yield hands
+
+
+def a_job(directory: Path, *, number: int = 0, function: str = FUNCTION, **payload: Any) -> Job:
+    batch = {"micro_batch_size": 128, "accumulation_steps": 1, "effective_batch_size": 128}
+    usual = {"batch": batch, "epochs": 2, "seconds_per_epoch": 0.0, "value": 0.5}
+    return Job(number, f"identity {number}", function, {**usual, **payload}, directory / str(number))
+
+
+def run(executor: Executor, *jobs: Job, cancel: bool = False) -> dict[int, Finished]:
+    for job in jobs:
+        executor.submit(job)
+    if cancel:
+        executor.cancel(jobs[0].number)
+    ended: dict[int, Finished] = {}
+    give_up_at = time.monotonic() + 30
+    while len(ended) < len(jobs) and time.monotonic() < give_up_at:
+        ended |= {finished.number: finished for finished in executor.poll(0.2)}
+    return ended
+
+
+def test_an_attempt_ends_with_its_value_and_metrics(executor: Executor, tmp_path: Path) -> None:
+    finished = run(executor, a_job(tmp_path, value=0.25))[0]
+    assert (finished.outcome.outcome, finished.outcome.value) == ("complete", 0.25)
+    assert finished.outcome.metrics == {"stopped_epoch": 2}
+    assert finished.seconds >= 0
+
+
+def test_reports_arrive_in_order_under_their_number(
+    executor: Executor, reports: Reports, tmp_path: Path
+) -> None:
+    run(executor, a_job(tmp_path, number=7, epochs=3))
+    assert reports == [(7, {"epoch": 1}), (7, {"epoch": 2}), (7, {"epoch": 3})]
+
+
+def test_several_attempts_all_end(executor: Executor, tmp_path: Path) -> None:
+    ended = run(executor, *(a_job(tmp_path, number=k, value=float(k)) for k in range(3)))
+    assert {number: finished.outcome.value for number, finished in ended.items()} == {0: 0.0, 1: 1.0, 2: 2.0}
+
+
+def test_an_exception_is_a_failure_with_its_traceback_on_disk(executor: Executor, tmp_path: Path) -> None:
+    outcome = run(executor, a_job(tmp_path, behaviour="raise"))[0].outcome
+    assert (outcome.outcome, outcome.reason) == ("failed", "RuntimeError: the toy broke")
+    assert "misbehave" in (tmp_path / "0" / "failure.txt").read_text()
+
+
+def test_a_function_that_cannot_be_imported_is_a_failure(executor: Executor, tmp_path: Path) -> None:
+    outcome = run(executor, a_job(tmp_path, function="search_toys:absent"))[0].outcome
+    assert outcome.outcome == "failed"
+    assert "module:function" in outcome.reason
+
+
+def test_a_memory_error_is_an_oom(executor: Executor, tmp_path: Path) -> None:
+    assert run(executor, a_job(tmp_path, behaviour="oom above 64"))[0].outcome.outcome == "oom"
+
+
+def test_a_loss_that_is_not_finite_has_diverged(executor: Executor, tmp_path: Path) -> None:
+    assert run(executor, a_job(tmp_path, value=float("inf")))[0].outcome.outcome == "diverged"
+
+
+def test_a_cancelled_attempt_stops_and_the_next_one_goes_on(executor: Executor, tmp_path: Path) -> None:
+    job = a_job(tmp_path, epochs=2000, seconds_per_epoch=0.01)
+    assert run(executor, job, cancel=True)[0].outcome.outcome == "stopped"
+    (tmp_path / "0" / "epoch").write_text("1999")
+    assert run(executor, job)[0].outcome.outcome == "complete"
+
+
+def test_a_final_outcome_on_disk_is_not_trained_again(executor: Executor, tmp_path: Path) -> None:
+    job = a_job(tmp_path)
+    outcomes = [run(executor, job)[0].outcome for _ in range(2)]
+    assert outcomes[0] == outcomes[1]
+    assert len((tmp_path / "0" / "attempts").read_text().splitlines()) == 1
+
+
+def test_an_outcome_of_another_trial_or_a_broken_one_is_not_believed(executor: Executor, tmp_path: Path) -> None:
+    job = a_job(tmp_path, value=0.25)
+    run(executor, job)
+    other = dataclasses.replace(job, identity="another", payload={**job.payload, "value": 0.75})
+    assert run(executor, other)[0].outcome.value == 0.75
+    (tmp_path / "0" / "outcome.json").write_text('{"identity": "another", "outc')
+    assert run(executor, other)[0].outcome.value == 0.75
+    assert len((tmp_path / "0" / "attempts").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "outcome", "reason"),
+    [
+        ("kill SIGKILL", "oom", "signal 9 (SIGKILL)"),
+        ("kill SIGSEGV", "failed", "signal 11 (SIGSEGV)"),
+        ("leave", "failed", "code 3 and no outcome"),
+    ],
+)
+def test_a_child_that_dies_is_typed(
+    processes: ProcessExecutor, tmp_path: Path, behaviour: str, outcome: str, reason: str
+) -> None:
+    found = run(processes, a_job(tmp_path, behaviour=behaviour), a_job(tmp_path, number=1))
+    assert (found[0].outcome.outcome, found[1].outcome.outcome) == (outcome, "complete")
+    assert reason in found[0].outcome.reason
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_child_leaves_signals_to_its_driver(processes: ProcessExecutor, tmp_path: Path, name: str) -> None:
+    assert run(processes, a_job(tmp_path, behaviour=f"kill {name}"))[0].outcome.outcome == "complete"
+
+
+def test_every_attempt_has_a_process_of_its_own(processes: ProcessExecutor, tmp_path: Path) -> None:
+    run(processes, a_job(tmp_path), a_job(tmp_path, number=1))
+    pids = {(tmp_path / str(number) / "attempts").read_text().split()[0] for number in (0, 1)}
+    assert len(pids | {str(os.getpid())}) == 3
+
+
+def test_a_child_runs_one_quiet_thread_and_does_not_import_the_command_line(
+    processes: ProcessExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = run(processes, a_job(tmp_path, function="search_toys:environment_trial"))[0].outcome
+    assert found.metrics == {"threads": 1, "wait_policy": "PASSIVE", "main_file": None}
+
+
+def test_closing_ends_what_still_runs(tmp_path: Path) -> None:
+    with ProcessExecutor(n_slots=1, on_report=lambda number, values: None) as hands:
+        hands.submit(a_job(tmp_path, epochs=2000, seconds_per_epoch=0.05))
+        child = hands._children[0].process
+        assert child.pid is not None
+        os.kill(child.pid, 0)
+    assert child.exitcode == -signal.SIGKILL

@@ -1,0 +1,96 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from finscale.core.errors import Fault
+from finscale.metrics.classification import log_loss
+from finscale.training.config import ExecutionConfig
+from finscale.training.evaluate import EVALUATED_SPLITS, evaluate_run, load_best, predict_probabilities
+from finscale.training.result import TrainingResult
+from finscale.training.run_spec import RunSpec, write_run_spec
+from finscale.windows.data import WindowData
+
+Specs = Callable[..., RunSpec]
+Windows = Callable[..., WindowData]
+Trains = Callable[..., TrainingResult]
+CPU = ExecutionConfig(device="cpu")
+
+
+def test_the_weights_evaluated_are_those_of_the_best_epoch_and_not_the_last(
+    make_data: Windows, make_spec: Specs, train_tiny: Trains, tmp_path: Path
+) -> None:
+    data = make_data()
+    result = train_tiny(make_spec(data, epochs=25, learning_rate=0.02), data)
+    assert result.best_epoch < result.stopped_epoch
+    evaluation = evaluate_run(tmp_path / "run", data, execution=CPU)
+    assert evaluation.scores["val_select"]["log_loss"] == result.best_val_loss
+    assert evaluation.scores["val_select"]["base_rate_loss"] == result.base_rate_loss
+    assert evaluation.scores["val_select"]["spread"] == result.spread
+
+
+def test_per_date_losses_average_to_the_scores_of_each_split(
+    make_data: Windows, make_spec: Specs, train_tiny: Trains, tmp_path: Path
+) -> None:
+    data = make_data()
+    train_tiny(make_spec(data), data)
+    evaluation = evaluate_run(tmp_path / "run", data, execution=CPU)
+    losses = evaluation.losses
+    assert list(losses.columns) == ["date", "split", "probability", "target", "log_loss"]
+    for split in EVALUATED_SPLITS:
+        rows = losses[losses["split"] == split]
+        assert (rows["date"].to_numpy() == data.dates_at(split)).all()
+        assert (rows["target"].to_numpy() == data.targets_at(split)).all()
+        assert rows["log_loss"].mean() == pytest.approx(evaluation.scores[split]["log_loss"], rel=1e-12)
+        y = data.targets_at(split)
+        base = log_loss(y, np.full(len(y), data.base_rate))
+        assert evaluation.scores[split]["base_rate_loss"] == pytest.approx(base, rel=1e-12)
+
+
+def test_prediction_is_the_models_sigmoid_without_dropout_in_any_chunking(
+    make_data: Windows, make_spec: Specs, train_tiny: Trains, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_data()
+    train_tiny(make_spec(data, dropout=0.5), data)
+    _, model = load_best(tmp_path / "run", data, device=torch.device("cpu"))
+    model.train()
+    p = predict_probabilities(model, data, "test", device=torch.device("cpu"))
+    assert model.training
+    monkeypatch.setattr("finscale.training.evaluate._CHUNK", 7)
+    np.testing.assert_allclose(
+        predict_probabilities(model, data, "test", device=torch.device("cpu")), p, rtol=1e-5
+    )
+    contexts = np.stack([data.values[o - 7 : o + 1] for o in data.origins["test"]])
+    from finscale.models.contract import Batch
+
+    with torch.no_grad():
+        logits = model.eval()(Batch(values=torch.from_numpy(contexts))).prediction["logits"][:, 0]
+    np.testing.assert_allclose(p, torch.sigmoid(logits).numpy(), rtol=1e-5)
+
+
+def test_planted_skill_on_direction_is_flagged_on_every_split(
+    make_data: Windows, make_spec: Specs, train_tiny: Trains, tmp_path: Path
+) -> None:
+    data = make_data(1500, signal=3.0)
+    train_tiny(make_spec(data, epochs=6, learning_rate=1e-2), data)
+    flags = evaluate_run(tmp_path / "run", data, execution=CPU).flags
+    assert flags == dict.fromkeys(EVALUATED_SPLITS, ("suspicious_skill",))
+
+
+def test_missing_foreign_and_damaged_weights_are_refused(
+    make_data: Windows, make_spec: Specs, train_tiny: Trains, tmp_path: Path
+) -> None:
+    data, folder = make_data(), tmp_path / "run"
+    train_tiny(make_spec(data), data)
+    weights = folder / "best.safetensors"
+    write_run_spec(folder / "run_spec.json", make_spec(data, seed=8))
+    with pytest.raises(Fault, match="fingerprint"):
+        evaluate_run(folder, data, execution=CPU)
+    weights.write_bytes(weights.read_bytes()[:-8])
+    with pytest.raises(Fault, match="readable weights"):
+        evaluate_run(folder, data, execution=CPU)
+    weights.unlink()
+    with pytest.raises(Fault, match="must exist"):
+        evaluate_run(folder, data, execution=CPU)
