@@ -1,14 +1,8 @@
 """Project settings: the doors through which Kedro finds our hooks, resolvers and configuration."""
 
-import warnings
-
 from finscale.runtime.hooks import ProjectHooks
 from finscale.runtime.resolvers import RESOLVERS
 from finscale.runtime.trackers import TrackingHooks
-
-# Kedro and kedro-mlflow call a function that OmegaConf is renaming
-warnings.filterwarnings("ignore", message=r"register_new_resolver\(\)", category=UserWarning)
-warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method", category=UserWarning)
 
 # our TrackingHooks is kedro-mlflow's hook with better manners; its plain form must not run beside it
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)

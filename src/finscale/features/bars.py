@@ -188,5 +188,4 @@ def _canonical(table: pd.DataFrame) -> pd.DataFrame:
     if "volume" in canonical and (canonical["volume"] % 1 == 0).all():
         canonical = canonical.astype({"volume": np.int64})
     canonical.index = pd.DatetimeIndex(table.index, name="session").tz_localize(None).as_unit("ns")
-    canonical.attrs = dict(table.attrs)
     return canonical

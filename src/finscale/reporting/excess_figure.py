@@ -23,9 +23,9 @@ def excess_against_n(study: ReportInput) -> go.Figure:
         f"Excess loss against model size{averaged}",
         x="parameters N (log scale)",
         y="excess loss over the base rate (nats)",
-        caption="Higher is better; zero is the base rate. Filled points: the scoring half of validation, mean "
-        f"over seeds. {BARS} Band: 90 % confidence of the fitted line, whose slope the verdict tests. Dashed: "
-        "baselines on the same rows. Open points: the test period.",
+        caption="Higher is better; zero is the base rate. Filled points: the scoring half of validation, "
+        f"mean over seeds. {BARS} Band: 90 % confidence of the fitted line, whose slope the verdict tests. "
+        "Dashed: baselines on the same rows. Open points: the test period.",
         height=440,
     )
     if not trend.n_params:

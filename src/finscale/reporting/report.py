@@ -54,7 +54,8 @@ def _verdict(study: ReportInput) -> str:
     return (
         f'<section class="verdict" id="verdict" style="--mark: {VERDICT_COLOURS[name]}">'
         f'<p class="label">{name.replace("_", " ")}</p>'
-        f'<p class="headline">{html.escape(headline(verdict))}</p><p class="lead">{first}</p>{paragraphs}</section>'
+        f'<p class="headline">{html.escape(headline(verdict))}</p>'
+        f'<p class="lead">{first}</p>{paragraphs}</section>'
     )
 
 

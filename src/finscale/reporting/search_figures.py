@@ -66,8 +66,8 @@ def optimisation_history(trials: pd.DataFrame, *, title: str) -> go.Figure:
         title,
         x="trial",
         y="log loss (nats)",
-        caption="Loss on the half of validation that the search saw; crosses were pruned, the line is the best "
-        "so far. Trials far above the rest lie beyond the axis.",
+        caption="Loss on the half of validation that the search saw; crosses were pruned, the line is the "
+        "best so far. Trials far above the rest lie beyond the axis.",
         note=f"{n_hidden} of {len(ordered)} trials have no finite loss." if n_hidden else "",
         height=320,
     )
@@ -110,13 +110,13 @@ def _clipped_range(values: np.ndarray) -> list[float]:
 
 
 def grid_map(grid: pd.DataFrame, cells: pd.DataFrame | None = None) -> go.Figure:
-    """Draw every admissible architecture, depth against width, coloured by N; ring the winners of ``cells``."""
+    """Draw the admissible architectures, depth against width, coloured by N; ring the winners of ``cells``."""
     figure = blank(
         "The architectures each budget could choose from",
         x="width d_model (log scale)",
         y="depth n_layers",
-        caption="One point per budget, depth and width, coloured by N; a larger point stands for more choices "
-        "of heads and feed-forward width. Rings are the winners of the cells.",
+        caption="One point per budget, depth and width, coloured by N; a larger point stands for more "
+        "choices of heads and feed-forward width. Rings are the winners of the cells.",
     )
     if grid.empty:
         return figure

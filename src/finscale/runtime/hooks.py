@@ -14,6 +14,7 @@ from finscale.runtime import preflight
 from finscale.runtime.definition import check_runtime_params, group, resolve
 from finscale.runtime.provenance import commit_of
 from finscale.runtime.stopping import STOP
+from finscale.runtime.summary import print_summary
 
 __all__ = ["ProjectHooks"]
 
@@ -58,6 +59,13 @@ class ProjectHooks:
             execution = group(catalog.load("parameters"), "execution")
             preflight.require_device(execution, environment=run_params["env"])
 
+    @hook_impl
+    def after_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
+    ) -> None:
+        """Say what was done, where it is and what comes next."""
+        print_summary(pipeline, catalog)
+
 
 def _sources(context: KedroContext) -> list[str] | None:
     """Names of the bars in the catalog; None when the catalog itself waits for a valid cell."""
@@ -66,4 +74,3 @@ def _sources(context: KedroContext) -> list[str] | None:
     except OmegaConfBaseException:
         return None
     return [name.removeprefix(_BARS) for name in entries if name.startswith(_BARS)]
-

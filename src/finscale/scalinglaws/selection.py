@@ -86,8 +86,8 @@ def best_of_m_table(trials: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         One row per cell with a random trial, by size: budget, horizon, n_random, m, expected_loss,
-        expected_excess_loss (base rate - expected loss), enough (at least ``MIN_RANDOM_TRIALS`` random trials). m is the smallest
-        n_random of all cells.
+        expected_excess_loss (base rate - expected loss), enough (at least ``MIN_RANDOM_TRIALS`` random
+        trials). m is the smallest n_random of all cells.
 
     Raises
     ------

@@ -79,8 +79,8 @@ def _inverse(trend: TrendVerdict, where: str) -> str:
 
 def _no_scaling(trend: TrendVerdict, where: str) -> str:
     return (
-        f"The loss does not change detectably {where}: a fall of more than {_nats(trend.drop_upper)} over this "
-        f"range is ruled out with 95 % confidence; the estimate is {_nats(trend.drop)} and one-sided "
+        f"The loss does not change detectably {where}: a fall of more than {_nats(trend.drop_upper)} over "
+        f"this range is ruled out with 95 % confidence; the estimate is {_nats(trend.drop)} and one-sided "
         f"p {_p(trend.p_scaling)} for scaling, p {_p(trend.p_inverse)} for its inverse."
     )
 

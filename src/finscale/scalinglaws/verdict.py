@@ -1,8 +1,8 @@
 """Does a bigger model help, and how sure are we? One overall verdict, and one per horizon.
 
 K budgets; the response of a budget is its mean excess loss (baseline - model, nats) over the horizons present
-in every budget, so a loss that falls with size is a response that rises. The drop is that rise over the measured
-range of N. Averaging horizons first keeps the size right whatever the correlation between them.
+in every budget, so a loss that falls with size is a response that rises. The drop is that rise over the
+measured range of N. Averaging horizons first keeps the size right whatever the correlation between them.
 """
 
 from enum import StrEnum

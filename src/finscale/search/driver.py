@@ -132,6 +132,8 @@ class Driver:
             if not self._running:
                 return self._result()
             for finished in self._executor.poll(_POLL_S):
+                # an attempt may have heard of the stop before us
+                self._look_for_stops()
                 self._settle(finished)
 
     def _trials(self) -> list[FrozenTrial]:

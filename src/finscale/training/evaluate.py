@@ -15,6 +15,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from scipy.special import expit
 from torch import Tensor, nn
 
 from finscale.core.errors import Fault
@@ -98,7 +99,7 @@ def probabilities(
             model(windows.gather(chunk)).prediction["logits"][:, 0].float() for chunk in origins.split(_CHUNK)
         ]
     logits = torch.cat(parts).cpu().numpy().astype(np.float64)
-    return np.exp(-np.logaddexp(0.0, -logits))
+    return expit(logits)
 
 
 def predict_probabilities(

@@ -52,6 +52,14 @@ VIOLATIONS = {
         put("high", 50.0, 1, 2, 3, 4),
         "x.high must be at least open and close, got 4 bad bars (2020-01-07, 2020-01-08, 2020-01-09, ...)",
     ),
+    "high between open and close": (
+        put("high", 102.5, 3),  # opens at 101.7, closes at 102.7
+        "x.high must be at least open and close, got 1 bad bar (2020-01-09)",
+    ),
+    "low between open and close": (
+        put("low", 102.5, 3),
+        "x.low must be at most open and close, got 1 bad bar (2020-01-09)",
+    ),
     "low over open": (put("low", 109.0, 1), "x.low must be at most open and close, got 1 bad bar"),
     "negative volume": (put("volume", -1.0, 0), "x.volume must be at least 0, got 1 bad bar (2020-01-06)"),
     "missing column": (

@@ -46,7 +46,7 @@ def build_study(
         "grid": _grid(budgets),
         "planned": tuple(f"{budget}_h{horizon}" for budget in budgets for horizon in horizons),
         "provenance": Provenance(commit="8426252", environment="demo", data_hash="3f2a91c0d4e7"),
-        "data_card": "SPX (source sp500), 1999-01-04 to 2018-12-31, 5031 sessions; prices: adjusted; hash 3f2a91",
+        "data_card": "SPX (source sp500), 1999-01-04 to 2018-12-31, 5031 sessions; prices: adjusted",
         "checklist": Checklist(
             which_n="all parameters, embedding and head included",
             d_definition="training windows; the same for every budget",

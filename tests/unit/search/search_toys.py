@@ -1,9 +1,6 @@
-"""Toy trials and a driver around them, importable by child processes."""
+"""A driver around toy trials; as a script, a driver to be killed."""
 
-import os
-import signal
 import sys
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +18,7 @@ from finscale.search.processes import ProcessExecutor
 from finscale.search.proposals import Proposal, Proposer
 from finscale.search.study import StudyIdentity, lease, open_study
 
-FUNCTION = "search_toys:toy_trial"
+FUNCTION = "toy_trials:toy_trial"
 PARTS = {"experiment": "e", "cell": "20K_h1", "space": "s", "split": "p", "grid": "g", "training": "t", "data": "d"}
 IDENTITY = StudyIdentity(**PARTS)
 
@@ -32,52 +29,6 @@ def never() -> bool:
 
 def toy_grid(budget: int = 20_000) -> pd.DataFrame:
     return enumerate_grid(budget, n_features=25, context_length=60)
-
-
-def toy_trial(
-    payload: Mapping[str, Any],
-    directory: Path,
-    *,
-    should_stop: Callable[[], bool],
-    report: Callable[[Mapping[str, Any]], None],
-) -> dict[str, Any]:
-    """Count epochs in a file, going on where an earlier attempt stopped; misbehave when told to."""
-    with (directory / "attempts").open("a") as file:
-        file.write(f"{os.getpid()} {payload['batch']['micro_batch_size']}\n")
-    misbehave(payload)
-    path = directory / "epoch"
-    for epoch in range(int(path.read_text()) if path.exists() else 0, payload["epochs"]):
-        if should_stop():
-            return {"outcome": "stopped"}
-        time.sleep(payload["seconds_per_epoch"])
-        path.write_text(str(epoch + 1))
-        report({"epoch": epoch + 1})
-    return {"outcome": "complete", "value": payload["value"], "metrics": {"stopped_epoch": payload["epochs"]}}
-
-
-def misbehave(payload: Mapping[str, Any]) -> None:
-    behaviour = payload.get("behaviour", "")
-    if behaviour == "raise":
-        raise RuntimeError("the toy broke")
-    if behaviour == "leave":
-        sys.exit(3)
-    if behaviour.startswith("kill"):
-        os.kill(os.getpid(), signal.Signals[behaviour.removeprefix("kill ")])
-        time.sleep(0.2)
-    if behaviour.startswith("oom above") and payload["batch"]["micro_batch_size"] > int(behaviour.split()[-1]):
-        raise MemoryError("toy memory")
-
-
-def environment_trial(payload: Mapping[str, Any], directory: Path, **_channel: Any) -> dict[str, Any]:
-    """Report what a child finds around itself."""
-    import torch
-
-    found = {
-        "threads": torch.get_num_threads(),
-        "wait_policy": os.environ["OMP_WAIT_POLICY"],
-        "main_file": getattr(sys.modules["__main__"], "__file__", None),
-    }
-    return {"outcome": "complete", "value": 0.0, "metrics": found}
 
 
 def value_of(proposal: Proposal) -> float:
@@ -138,7 +89,7 @@ def build_executor(config: SearchConfig, should_stop: Callable[[], bool]) -> Exe
 
 
 if __name__ == "__main__":
-    # a driver to be killed: python search_toys.py DIRECTORY N_TRIALS
+    # DIRECTORY N_TRIALS
     drive(
         Path(sys.argv[1]),
         config=SearchConfig(n_trials=int(sys.argv[2]), n_random=2, sampler="random", n_workers=2),

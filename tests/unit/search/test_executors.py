@@ -84,7 +84,7 @@ def test_an_exception_is_a_failure_with_its_traceback_on_disk(executor: Executor
 
 
 def test_a_function_that_cannot_be_imported_is_a_failure(executor: Executor, tmp_path: Path) -> None:
-    outcome = run(executor, a_job(tmp_path, function="search_toys:absent"))[0].outcome
+    outcome = run(executor, a_job(tmp_path, function="toy_trials:absent"))[0].outcome
     assert outcome.outcome == "failed"
     assert "module:function" in outcome.reason
 
@@ -151,7 +151,7 @@ def test_every_attempt_has_a_process_of_its_own(processes: ProcessExecutor, tmp_
 def test_a_child_runs_one_quiet_thread_and_does_not_import_the_command_line(
     processes: ProcessExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = run(processes, a_job(tmp_path, function="search_toys:environment_trial"))[0].outcome
+    found = run(processes, a_job(tmp_path, function="toy_trials:environment_trial"))[0].outcome
     assert found.metrics == {"threads": 1, "wait_policy": "PASSIVE", "main_file": None}
 
 

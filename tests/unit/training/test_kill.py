@@ -39,7 +39,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
     tmp_path: Path,
 ) -> None:
     data = make_data()
-    spec = make_spec(data, dropout=0.3, epochs=60)
+    spec = make_spec(data, dropout=0.3, epochs=60, patience=99)
     save_windows(tmp_path / "windows", data)
     write_run_spec(tmp_path / "wanted.json", spec)
     with subprocess.Popen(

@@ -182,9 +182,10 @@ def test_an_exploding_run_is_diverged_and_keeps_what_was_good(
     def poisoned(*args: object) -> torch.nn.Module:
         model = real(*args)
         calls = iter(range(1000))
-        spoil = lambda module, inputs, output: (
-            _spoil(output) if module.training and next(calls) == 8 else None
-        )  # noqa: E731
+
+        def spoil(module: torch.nn.Module, inputs: object, output: object) -> object:
+            return _spoil(output) if module.training and next(calls) == 8 else None
+
         model.register_forward_hook(spoil)
         return model
 
@@ -246,7 +247,9 @@ def test_a_planted_linear_signal_is_learned_to_within_a_few_percent_of_bayes(
     make_data: Windows, make_spec: Specs, train_tiny: Trains
 ) -> None:
     data = make_data(4000, signal=2.0, bias=0.5)
-    spec = make_spec(data, epochs=20, learning_rate=1e-2, dropout=0.0, d_model=16)
+    spec = make_spec(
+        data, epochs=20, learning_rate=1e-2, dropout=0.0, d_model=16, effective_batch_size=128, patience=99
+    )
     result = train_tiny(spec, data)
     rows = data.origins["val_select"]
     p = 1 / (1 + np.exp(-(0.5 + 2.0 * data.values[rows, 0])))
@@ -261,7 +264,7 @@ def test_pure_noise_ends_at_the_base_rate_and_is_neither_skill_nor_collapse(
     make_data: Windows, make_spec: Specs, train_tiny: Trains
 ) -> None:
     data = make_data(3000, bias=0.4)
-    result = train_tiny(make_spec(data, epochs=8, weight_decay=0.1), data)
+    result = train_tiny(make_spec(data, epochs=8, weight_decay=0.1, effective_batch_size=128), data)
     assert result.best_val_loss == pytest.approx(result.base_rate_loss, abs=0.01)
     assert not {"suspicious_skill", "collapsed"} & set(result.flags)
 
@@ -357,7 +360,7 @@ def test_listeners_hear_the_run_in_order(make_data: Windows, make_spec: Specs, t
 def test_the_callers_threads_and_random_state_are_untouched(
     make_data: Windows, make_spec: Specs, train_tiny: Trains
 ) -> None:
-    data, threads = make_data(), torch.get_num_threads()
+    data, threads = make_data(60), torch.get_num_threads()
     torch.manual_seed(7)
     state = torch.get_rng_state()
     result = train_tiny(make_spec(data), data, n_threads=threads + 1)

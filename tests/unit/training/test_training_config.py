@@ -15,7 +15,7 @@ def test_every_fault_of_a_training_config_is_raised_at_once() -> None:
 
 def test_a_device_this_machine_lacks_is_refused_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(Fault, match="device must be one this machine has .*set device=auto"):
+    with pytest.raises(Fault, match=r"device must be one this machine has .*set device=auto"):
         resolve_device(ExecutionConfig(device="cuda"))
 
 

@@ -1,0 +1,81 @@
+"""What a person sees after a command: what was done, beside its baselines, where it is, and what comes next."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
+from rich import get_console
+from rich.table import Table
+
+from finscale.runtime.definition import group
+
+__all__ = ["print_summary"]
+
+
+def print_summary(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+    """Print the summary of the furthest stage that this run reached."""
+    made = pipeline.all_outputs()
+    for output, show in _STAGES.items():
+        if output in made and catalog.exists(output):
+            show(catalog, catalog.load(output))
+            return
+
+
+def _search(catalog: CatalogProtocol, summary: Mapping[str, Any]) -> None:
+    best = summary["best"]
+    cell = group(catalog.load("parameters"), "cell")
+    losses = {f"best of {summary['n_finished']} trials": best["best_val_loss"], **best["baselines"]}
+    table = Table("val_select", "log loss", title=f"Search of {cell.id}", title_justify="left")
+    for name, loss in sorted(losses.items(), key=lambda item: item[1]):
+        table.add_row(name, f"{loss:.4f}")
+    _print(table, f"Study: {catalog['study_folder'].load()}", _next(cell.budget, cell.horizon, "training"))
+
+
+def _training(catalog: CatalogProtocol, runs: pd.DataFrame) -> None:
+    cell = group(catalog.load("parameters"), "cell")
+    baselines = catalog.load("baseline_scores")
+    table = Table("split", "forecast", "log loss", "AUC", title=f"Winner of {cell.id}", title_justify="left")
+    for split in ("val_score", "test"):
+        rows = runs[runs["split"] == split]
+        seeds = f"model, {len(rows)} seeds ({rows['log_loss'].min():.4f} to {rows['log_loss'].max():.4f})"
+        lines = [(seeds, rows["log_loss"].mean(), rows["auc"].mean())]
+        on_split = baselines[baselines["split"] == split]
+        lines += list(on_split[["baseline", "log_loss", "auc"]].itertuples(index=False, name=None))
+        for name, loss, auc in sorted(lines, key=lambda line: line[1]):
+            table.add_row(split, name, f"{loss:.4f}", f"{auc:.3f}")
+    flags = sorted({flag for found in runs["flags"] for flag in found})
+    note = f"Flags: {', '.join(flags)}. " if flags else ""
+    folder = f"{note}Runs: {catalog['training_folder'].load()}"
+    _print(table, folder, _next(cell.budget, cell.horizon, "scaling_analysis"))
+
+
+def _verdict(catalog: CatalogProtocol, summary: Mapping[str, Any]) -> None:
+    console = get_console()
+    console.print(f"\n[bold]{summary['headline']}[/bold]", highlight=False)
+    for sentence in summary["sentences"]:
+        console.print(sentence, highlight=False)
+    for warning in summary["warnings"]:
+        console.print(f"[yellow]! {warning}", highlight=False)
+    where = Path(catalog["scaling_report"]._describe()["filepath"])
+    console.print(f"\nReport: {where}\nTables: {where.with_suffix('.md')}", highlight=False, soft_wrap=True)
+    console.print("Next:   kedro viz, kedro mlflow ui, or more cells: kedro sweep", highlight=False)
+
+
+def _print(table: Table, where: str, following: str) -> None:
+    console = get_console()
+    console.print(table)
+    console.print(f"{where}\nNext:   {following}", highlight=False, soft_wrap=True)
+
+
+def _next(budget: str, horizon: int, pipeline: str) -> str:
+    return f"kedro run --pipelines {pipeline} --params budget={budget},horizon={horizon}"
+
+
+_STAGES: dict[str, Callable[[CatalogProtocol, Any], None]] = {
+    "scaling_summary": _verdict,
+    "runs": _training,
+    "search_summary": _search,
+}

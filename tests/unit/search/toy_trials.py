@@ -1,0 +1,55 @@
+"""Toy trials that children import: nothing here that takes time to import."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def toy_trial(
+    payload: Mapping[str, Any],
+    directory: Path,
+    *,
+    should_stop: Callable[[], bool],
+    report: Callable[[Mapping[str, Any]], None],
+) -> dict[str, Any]:
+    """Count epochs in a file, going on where an earlier attempt stopped; misbehave when told to."""
+    with (directory / "attempts").open("a") as file:
+        file.write(f"{os.getpid()} {payload['batch']['micro_batch_size']}\n")
+    misbehave(payload)
+    path = directory / "epoch"
+    for epoch in range(int(path.read_text()) if path.exists() else 0, payload["epochs"]):
+        if should_stop():
+            return {"outcome": "stopped"}
+        time.sleep(payload["seconds_per_epoch"])
+        path.write_text(str(epoch + 1))
+        report({"epoch": epoch + 1})
+    return {"outcome": "complete", "value": payload["value"], "metrics": {"stopped_epoch": payload["epochs"]}}
+
+
+def misbehave(payload: Mapping[str, Any]) -> None:
+    behaviour = payload.get("behaviour", "")
+    if behaviour == "raise":
+        raise RuntimeError("the toy broke")
+    if behaviour == "leave":
+        sys.exit(3)
+    if behaviour.startswith("kill"):
+        os.kill(os.getpid(), signal.Signals[behaviour.removeprefix("kill ")])
+        time.sleep(0.2)
+    if behaviour.startswith("oom above") and payload["batch"]["micro_batch_size"] > int(behaviour.split()[-1]):
+        raise MemoryError("toy memory")
+
+
+def environment_trial(payload: Mapping[str, Any], directory: Path, **_channel: Any) -> dict[str, Any]:
+    """Report what a child finds around itself."""
+    import torch
+
+    found = {
+        "threads": torch.get_num_threads(),
+        "wait_policy": os.environ["OMP_WAIT_POLICY"],
+        "main_file": getattr(sys.modules["__main__"], "__file__", None),
+    }
+    return {"outcome": "complete", "value": 0.0, "metrics": found}
