@@ -32,9 +32,12 @@ class Loss:
     def __init__(self, grid: pd.DataFrame, *, rugged: bool, seed: int) -> None:
         rng = generator(seed, "loss")
         points = coordinates(grid)
+        self.points = dict(zip(grid["arch_id"], points, strict=True))
         self.rugged, self.low, self.width = rugged, points.min(axis=0), np.ptp(points, axis=0) + 1e-9
         self.optimum = dict(zip(COORDINATES, rng.uniform(0.2, 0.8, 4), strict=True))
-        self.training = dict(zip(("lr", "wd", "dropout", "epochs", "warmup"), rng.uniform(0, 1, 5), strict=True))
+        self.training = dict(
+            zip(("lr", "wd", "dropout", "epochs", "warmup"), rng.uniform(0, 1, 5), strict=True)
+        )
         self.phase = rng.uniform(0, 2 * np.pi, 3)
         offsets = rng.normal(0, 0.05 if rugged else 0.0, len(grid))
         self.offset = dict(zip(grid["arch_id"], offsets, strict=True))
@@ -42,8 +45,9 @@ class Loss:
 
     def __call__(self, proposal: Proposal) -> float:
         """Return the loss without noise."""
-        return self._architecture(proposal.row["arch_id"], np.array(proposal.point)) + self._training(
-            _unit(proposal.training), np.array(proposal.point)
+        point = self.points[proposal.row["arch_id"]]
+        return self._architecture(proposal.row["arch_id"], point) + self._training(
+            _unit(proposal.training), point
         )
 
     def _architecture(self, arch_id: str, point: np.ndarray) -> float:
@@ -95,7 +99,9 @@ def _unit(training: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def search(grid: pd.DataFrame, loss: Loss, *, sampler: str, n_trials: int, n_workers: int, seed: int) -> list[float]:
+def search(
+    grid: pd.DataFrame, loss: Loss, *, sampler: str, n_trials: int, n_workers: int, seed: int
+) -> list[float]:
     """Return the regret after every told trial."""
     proposer = Proposer(grid, SearchConfig(sampler=sampler, n_trials=n_trials), seed=seed)
     study, noise = optuna.create_study(), generator(seed, "noise")
@@ -114,7 +120,9 @@ def search(grid: pd.DataFrame, loss: Loss, *, sampler: str, n_trials: int, n_wor
         )
         pending.append((number, loss(proposal)))
         if len(pending) == n_workers or number == n_trials - 1:
-            for told, value in [pending.popleft() for _ in range(len(pending) if number == n_trials - 1 else 1)]:
+            for told, value in [
+                pending.popleft() for _ in range(len(pending) if number == n_trials - 1 else 1)
+            ]:
                 study.tell(told, value + (noise.normal(0, 0.02) if loss.rugged else 0.0))
                 regrets.append(value - loss.least)
     return list(np.minimum.accumulate(regrets))
@@ -150,7 +158,10 @@ def main() -> None:
             at_25 = np.mean([curve[min(24, len(curve) - 1)] for curve in curves])
             last = np.array([curve[-1] for curve in curves])
             name = "rugged" if rugged else "smooth"
-            print(f"{name:8}{sampler:9}{at_25:12.3f}{last.mean():12.3f}{last.std():8.3f}{seconds:8.3f}", flush=True)
+            print(
+                f"{name:8}{sampler:9}{at_25:12.3f}{last.mean():12.3f}{last.std():8.3f}{seconds:8.3f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 import contextlib
 import os
+import pkgutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -28,6 +29,7 @@ def _run(**options: Any) -> None:
     from finscale.runtime.stopping import STOP
 
     with _plain_errors(), STOP.listening():
+        _refuse_unknown([*options["pipelines"], *filter(None, [options["pipeline"]])])
         kedro_run.callback(**{**options, "runner": options["runner"] or _RUNNER})
 
 
@@ -57,11 +59,22 @@ def sweep(
     from finscale.runtime.sweep import run_sweep
 
     with _plain_errors(), STOP.listening():
+        _refuse_unknown(pipelines)
         failed = run_sweep(
             env=env, pipelines=pipelines, budgets=budgets, horizons=horizons, from_cell=from_cell, params=params
         )
         if failed:
             sys.exit(1)
+
+
+def _refuse_unknown(names: Sequence[str]) -> None:
+    """Refuse pipelines that have no folder, with the nearest that has one."""
+    from finscale import pipelines
+    from finscale.core.errors import Fault, raise_faults, suggest
+
+    legal = ["__default__", *(module.name for module in pkgutil.iter_modules(pipelines.__path__))]
+    rule = "be a pipeline of this project"
+    raise_faults(Fault("--pipelines", rule, name, suggest(name, legal)) for name in names if name not in legal)
 
 
 @contextlib.contextmanager
@@ -91,8 +104,6 @@ def _user_fault(error: BaseException | None, kind: type[Exception]) -> str | Non
         if isinstance(error, kind):
             return str(error)
         if type(error).__name__ in ("ParameterValidationError", "KedroCliError"):
-            return str(error)
-        if isinstance(error, ValueError) and str(error).startswith("Failed to find the pipeline"):
             return str(error)
         error = error.__cause__ or error.__context__
     return None

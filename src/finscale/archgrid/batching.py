@@ -186,10 +186,10 @@ _measured: dict[str, BatchConfig] = {}
 
 
 def _key(request: BatchRequest) -> str:
-    """Return the hash of the request, its architecture by ``arch_id``; dropout stays, for its masks."""
+    """Return the hash of the request, its architecture by ``arch_id``, and whether dropout keeps masks."""
     sizes = {"n_features": request.n_features, "context_length": request.context_length}
     rest = request.model_dump(exclude={"config"})
-    return content_hash(arch_id(request.config, **sizes), request.config.dropout, rest)
+    return content_hash(arch_id(request.config, **sizes), request.config.dropout > 0, rest)
 
 
 def _measure(request: BatchRequest) -> BatchConfig:

@@ -4,6 +4,7 @@ Loading gives the canonical columns as they were found, neither sorted nor check
 node's business, which then sees every fault at once.
 """
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,8 +16,8 @@ from kedro.io import AbstractDataset, DatasetError
 from pydantic import Field, model_validator
 
 from finscale.core.config import Record
-from finscale.core.hashing import content_hash
 from finscale.core.errors import Fault, suggest
+from finscale.core.hashing import content_hash
 from finscale.datasets.atomic import TablePreview
 from finscale.features.bars import BAR_COLUMNS, PRICES
 

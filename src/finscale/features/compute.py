@@ -10,7 +10,7 @@ from finscale.core.errors import Fault, raise_faults
 from finscale.core.hashing import content_hash
 from finscale.features.catalogue import CATALOGUE, FeatureSpec, known_features
 
-__all__ = ["FeatureTable", "compute_features", "data_hash"]
+__all__ = ["FeatureTable", "compute_features", "data_hash", "warm_up_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,17 +42,31 @@ def compute_features(bars: pd.DataFrame, names: Sequence[str]) -> FeatureTable:
         when the warm-up leaves no bar.
     """
     specs = known_features(names)
+    n_warm_up, slowest = warm_up_of(bars, names)
+    frame = pd.DataFrame({spec.name: spec.function(bars) for spec in specs}, index=bars.index)
+    frame = frame.iloc[n_warm_up:]
+    raise_faults(_not_finite(frame))
+    return FeatureTable(frame=frame, n_warm_up=n_warm_up, slowest=slowest)
+
+
+def warm_up_of(bars: pd.DataFrame, names: Sequence[str]) -> tuple[int, str]:
+    """Return the rows that the named features lose at the start, and the feature that decides it.
+
+    Raises
+    ------
+    FinscaleError
+        When a feature is unknown, reads a column the bars lack, or when no bar would be left.
+    """
+    specs = known_features(names)
     _refuse_missing_columns(specs, bars)
     warm_ups = [spec.warm_up(pd.DatetimeIndex(bars.index)) for spec in specs]
     n_warm_up = max(warm_ups)
     slowest = specs[warm_ups.index(n_warm_up)].name
     if n_warm_up >= len(bars):
         remedy = f"give more bars, or a feature set without {slowest}"
-        raise Fault("bars", f"have more rows than the warm-up of {slowest}", len(bars), remedy)
-    frame = pd.DataFrame({spec.name: spec.function(bars) for spec in specs}, index=bars.index)
-    frame = frame.iloc[n_warm_up:]
-    raise_faults(_not_finite(frame))
-    return FeatureTable(frame=frame, n_warm_up=n_warm_up, slowest=slowest)
+        rule = f"have more rows than the warm-up of {slowest} ({n_warm_up})"
+        raise Fault("bars", rule, f"{len(bars)} rows", remedy)
+    return n_warm_up, slowest
 
 
 def data_hash(bars: pd.DataFrame, names: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """Is one model's loss lower than another's? Dates, not rows, are what we resample.
 
 n dates, h horizon in bars. Labels of neighbouring origins overlap for h bars and volatility clusters, so
-losses are autocorrelated: blocks of dates are drawn, all rows of a date together, the same for every comparison.
+losses are autocorrelated: blocks of dates are drawn, all rows of a date together, the same for every model.
 """
 
 from collections.abc import Hashable

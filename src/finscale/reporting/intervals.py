@@ -3,10 +3,17 @@
 import pandas as pd
 
 from finscale.core.seeding import derive
-from finscale.metrics.significance import DateBlockInterval, date_block_intervals
+from finscale.metrics.significance import DateBlockInterval, block_length, date_block_intervals
 from finscale.reporting.study import CellKey, ReportInput
 
-__all__ = ["BASE_RATE", "best_baseline", "cell_intervals", "horizon_intervals", "overall_intervals"]
+__all__ = [
+    "BASE_RATE",
+    "best_baseline",
+    "block_lengths",
+    "cell_intervals",
+    "horizon_intervals",
+    "overall_intervals",
+]
 
 BASE_RATE = "base_rate"
 
@@ -41,11 +48,19 @@ def cell_intervals(
 def horizon_intervals(
     study: ReportInput, *, horizon: int, split: str, against: str | None = None
 ) -> dict[str, DateBlockInterval]:
-    """Return the intervals of one horizon's cells by budget, all from the same draws."""
+    """Return the intervals of one horizon's cells by budget, all from the same draws; none without dates."""
     differences = _differences(study, horizon=horizon, split=split, against=against)
+    if differences.empty:
+        return {}
     seed = derive(study.seed, "date_blocks", split, horizon)
     found = date_block_intervals(differences, horizon=horizon, seed=seed)
     return {str(budget): interval for budget, interval in found.items()}
+
+
+def block_lengths(study: ReportInput, *, split: str) -> dict[int, int]:
+    """Return the mean block length in dates of every horizon with per-date losses."""
+    tables = {h: _differences(study, horizon=h, split=split, against=None).dropna() for h in study.horizons}
+    return {h: block_length(table, horizon=h) for h, table in tables.items() if len(table)}
 
 
 def overall_intervals(study: ReportInput, *, split: str) -> dict[str, DateBlockInterval]:

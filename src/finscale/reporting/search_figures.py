@@ -110,7 +110,7 @@ def _clipped_range(values: np.ndarray) -> list[float]:
 
 
 def grid_map(grid: pd.DataFrame, cells: pd.DataFrame | None = None) -> go.Figure:
-    """Draw the admissible architectures, depth against width, coloured by N; ring the winners of ``cells``."""
+    """Draw admissible architectures, depth against width, coloured by N; ring the winners in ``cells``."""
     figure = blank(
         "The architectures each budget could choose from",
         x="width d_model (log scale)",

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from finscale.metrics.significance import DateBlockInterval
-from finscale.reporting.intervals import best_baseline, cell_intervals
+from finscale.reporting.intervals import best_baseline, block_lengths, cell_intervals
 from finscale.reporting.study import CellKey, ReportInput
 from finscale.reporting.tables import Column, Table, number, signed
 from finscale.scalinglaws.selection import MIN_RANDOM_TRIALS, best_of_m_table
@@ -183,7 +183,6 @@ def checklist_table(study: ReportInput) -> Table:
 
 
 def _bootstrap_unit(study: ReportInput) -> str:
-    intervals = cell_intervals(study, split="test")
-    lengths = {key.horizon: interval.block_length for key, interval in intervals.items()}
+    lengths = block_lengths(study, split="test")
     blocks = ", ".join(f"{length} at horizon {horizon}" for horizon, length in lengths.items())
     return f"dates, in blocks of mean length {blocks}" if blocks else "dates; no per-date losses were given"

@@ -12,6 +12,7 @@ from finscale.core.errors import Fault, FinscaleError, raise_faults, suggest
 from finscale.models.config import PatchTSTConfig, parse_model_config
 from finscale.search.config import SearchConfig
 from finscale.training.config import ExecutionConfig
+from finscale.training.run_spec import RunSpec
 from finscale.windows.experiment import ExperimentConfig
 
 __all__ = [
@@ -103,7 +104,9 @@ def check_runtime_params(params: Mapping[str, Any]) -> None:
     raise_faults(Fault(f"--params {key}", rule, params[key], suggest(key, RUNTIME_KEYS)) for key in unknown)
 
 
-def resolve(parameters: Mapping[str, Any], *, sources: Iterable[str] | None) -> dict[str, Any]:
+def resolve(
+    parameters: Mapping[str, Any], *, sources: Iterable[str] | None, run_spec: RunSpec | None = None
+) -> dict[str, Any]:
     """Validate every group and add what nodes read: ``definition`` (the experiment) and ``cell``.
 
     Parameters
@@ -112,6 +115,8 @@ def resolve(parameters: Mapping[str, Any], *, sources: Iterable[str] | None) -> 
         Kedro's merged parameters, runtime parameters included.
     sources : iterable of str, optional
         Names of the bars in the catalog (``sp500`` for an entry ``bars_sp500``); None skips that check.
+    run_spec : RunSpec, optional
+        A run to reproduce: its experiment is the definition, whatever conf says under that name.
 
     Raises
     ------
@@ -125,7 +130,8 @@ def resolve(parameters: Mapping[str, Any], *, sources: Iterable[str] | None) -> 
             faults.add(Fault(f"parameters.{key}", "be a known key", parameters[key], suggest(key, legal)))
     faults.catch(lambda: parse_horizon(parameters["horizon"]))
     n_budget = faults.catch(lambda: parse_budget(parameters["budget"]))
-    definition = faults.catch(lambda: _experiment(parameters, None if sources is None else tuple(sources)))
+    names = None if sources is None else tuple(sources)
+    definition = run_spec.experiment if run_spec else faults.catch(lambda: _experiment(parameters, names))
     groups = {
         name: faults.catch(lambda name=name, kind=kind: kind.read(_group(parameters, name), subject=name))
         for name, kind in _GROUPS.items()

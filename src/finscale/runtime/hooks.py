@@ -1,6 +1,8 @@
 """Kedro hooks: the definition is resolved and checked before any node runs, and bound to the catalog."""
 
 import logging
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from kedro.framework.context import KedroContext
@@ -15,6 +17,7 @@ from finscale.runtime.definition import check_runtime_params, group, resolve
 from finscale.runtime.provenance import commit_of
 from finscale.runtime.stopping import STOP
 from finscale.runtime.summary import print_summary
+from finscale.training.run_spec import RunSpec, read_run_spec
 
 __all__ = ["ProjectHooks"]
 
@@ -28,15 +31,20 @@ class ProjectHooks:
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
         """Refuse unknown parameters, resolve the experiment, and give nodes what they read."""
-        check_runtime_params(context.config_loader.runtime_params or {})
-        parameters = resolve(context.config_loader["parameters"], sources=_sources(context))
+        loader = context.config_loader
+        check_runtime_params(loader.runtime_params or {})
+        spec = _named_run_spec(loader.runtime_params or {})
+        if spec is not None:
+            cell = {"experiment": spec.experiment.name, "budget": spec.budget, "horizon": spec.horizon}
+            loader.runtime_params = {**loader.runtime_params, **cell}
+        parameters = resolve(loader["parameters"], sources=_sources(context), run_spec=spec)
         commit, dirty = commit_of(context.project_path)
         parameters["provenance"] = {
             "commit": commit,
             "dirty": dirty,
             "environment": context.env or "local",
         }
-        context.config_loader["parameters"] = parameters
+        loader["parameters"] = parameters
         data = context.project_path / parameters["paths"]["data"]
         parameters["paths"]["data"] = str(data)
         STOP.watch(data)
@@ -65,6 +73,12 @@ class ProjectHooks:
     ) -> None:
         """Say what was done, where it is and what comes next."""
         print_summary(pipeline, catalog)
+
+
+def _named_run_spec(runtime_params: Mapping[str, Any]) -> RunSpec | None:
+    """The run that ``run_spec=<path>`` names: its experiment and cell outrank what else was typed."""
+    path = runtime_params.get("run_spec")
+    return None if path is None else read_run_spec(Path(str(path)))
 
 
 def _sources(context: KedroContext) -> list[str] | None:

@@ -33,10 +33,16 @@ def project_root() -> str:
     return str(find_kedro_project(Path.cwd()) or Path.cwd())
 
 
+def reproduced(run_spec: str | None) -> str:
+    """Return the prefix of files that hold a reproduced run, which is no result of the cell."""
+    return "reproduced_" if run_spec else ""
+
+
 RESOLVERS: dict[str, Callable[..., Any]] = {
     "cell_id": cell_id,
     "budget": lambda budget: format_budget(parse_budget(budget)),
     "horizon": parse_horizon,
     "experiment_folder": experiment_folder,
     "project_root": project_root,
+    "reproduced": reproduced,
 }

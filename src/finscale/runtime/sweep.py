@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from kedro.framework.project import pipelines as registered
 from kedro.framework.session import KedroSession
 from rich import get_console
 from rich.table import Table
 
 from finscale.core.budgets import Cell, cells_of
-from finscale.core.errors import Fault, Interrupted, raise_faults, suggest
+from finscale.core.errors import Interrupted
 from finscale.features.bars import validate_bars
 from finscale.runtime.definition import group
 from finscale.runtime.preflight import Check, preflight, require
@@ -61,7 +60,6 @@ def run_sweep(
     Interrupted
         When a signal or a STOP file ended the sweep; finished cells stay finished.
     """
-    _refuse_unknown(pipelines)
     per_cell = [name for name in pipelines if name not in _ONCE] if pipelines else list(_PER_CELL)
     once = [name for name in pipelines if name in _ONCE] if pipelines else list(_ONCE)
     context = _context(env, params)
@@ -83,11 +81,6 @@ def run_sweep(
     if stopped:
         raise Interrupted(f"Sweep ended by {STOP.stop_file}; delete the file to go on.", 0)
     return any(outcome.status == "failed" for outcome in outcomes)
-
-
-def _refuse_unknown(names: Sequence[str]) -> None:
-    rule = "be a registered pipeline"
-    raise_faults(Fault("--pipelines", rule, name, suggest(name, registered)) for name in names if name not in registered)
 
 
 def _context(env: str | None, params: Mapping[str, Any]) -> Any:

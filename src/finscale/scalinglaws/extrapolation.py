@@ -1,7 +1,7 @@
 """Leave the largest budget out, predict it, and see whether it lands inside the interval.
 
 The interval is the likelihood prediction interval: the held-out values y0 whose inclusion raises the residual
-sum of squares by no more than ``F_{level}(1, df) / df`` of its minimum. For a line it is the usual t interval;
+sum of squares by no more than ``F_{level}(1, df) / df`` of its minimum. For a line it is the t interval;
 for the power law it is the union over every alpha in the profile.
 """
 

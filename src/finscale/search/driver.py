@@ -32,8 +32,9 @@ _POLL_S = 0.5
 class SearchEvent:
     """What a driver tells its listener.
 
-    ``kind``: ``adopted``, ``asked``, ``progress`` (values as the trial reported them), ``retried`` (after an
-    OOM, with the smaller batch), ``finished`` (values: outcome, value, counted, n_trials), ``interrupted``.
+    ``kind``: ``asked`` or ``adopted`` (values: kind, architecture, training parameters), ``progress`` (values as
+    the trial reported them), ``retried`` (after an OOM; values: the smaller batch), ``finished`` (values:
+    outcome, reason, seconds, value, n_finished, n_trials), ``interrupted`` (left for the next driver).
     """
 
     kind: str
@@ -169,7 +170,7 @@ class Driver:
     def _adopt(self, trial: FrozenTrial) -> None:
         proposal = self._proposer.read(trial)
         payload = {**self._plan(trial.number, proposal).payload, "batch": _batch_in(trial.user_attrs)}
-        self._on_event(SearchEvent("adopted", trial.number, proposal.attributes))
+        self._on_event(SearchEvent("adopted", trial.number, proposal.description))
         self._submit(trial.number, proposal, payload, n_halvings=trial.user_attrs["n_halvings"])
 
     def _ask(self) -> bool:
@@ -183,7 +184,7 @@ class Driver:
             return False
         plan = self._plan(len(trials), proposal)
         self._enter(proposal, plan)
-        self._on_event(SearchEvent("asked", len(trials), proposal.attributes))
+        self._on_event(SearchEvent("asked", len(trials), proposal.description))
         self._submit(len(trials), proposal, plan.payload, n_halvings=0)
         return True
 

@@ -1,7 +1,7 @@
 """One process per attempt: memory is returned, and a crash or an OOM ends the attempt alone.
 
-On Linux a fork server with torch imported makes a process in tens of milliseconds; elsewhere it is spawned
-afresh. Children run one OpenMP thread, ignore SIGINT and SIGTERM (the driver tells them to stop) and die
+On Linux a fork server that has imported the trial function, and torch with it, makes a process in tens of
+milliseconds; elsewhere it is spawned afresh. Children run one OpenMP thread, ignore SIGINT and SIGTERM (the driver tells them to stop) and die
 with the driver.
 """
 
@@ -51,7 +51,8 @@ class ProcessExecutor(Executor):
         ours, theirs = self._context.Pipe()
         with _environment_of_children(), _hidden_main_module():
             if sys.platform == "linux":
-                self._context.set_forkserver_preload(["finscale.search.preload"])
+                module = job.function.partition(":")[0]
+                self._context.set_forkserver_preload([module, "finscale.search.preload"])
                 forkserver.ensure_running()
             process = self._context.Process(target=_child_main, args=(job, theirs), daemon=True)
             process.start()

@@ -64,6 +64,11 @@ class Proposal:
         shown = {name: self.row[name] for name in _ROW_ATTRIBUTES if name in self.row}
         return {"kind": self.kind, "proposal_id": self.id, **shown}
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """Attributes and training parameters in one mapping, for whoever watches."""
+        return {**self.attributes, **self.training}
+
 
 def is_counted(trial: FrozenTrial) -> bool:
     """Whether a trial counts towards ``n_trials``: complete, pruned or diverged."""

@@ -7,7 +7,7 @@ import torch
 
 from finscale.training.config import ExecutionConfig
 
-__all__ = ["autocast", "executing"]
+__all__ = ["autocast", "executing", "seed_device"]
 
 
 @contextlib.contextmanager
@@ -25,6 +25,14 @@ def executing(execution: ExecutionConfig, device: torch.device) -> Iterator[None
         finally:
             torch.set_num_threads(n_threads)
             torch.set_float32_matmul_precision(matmul)
+
+
+def seed_device(device: torch.device, seed: int) -> None:
+    """Seed what dropout draws from on ``device``; on a CPU without visiting every backend."""
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def autocast(execution: ExecutionConfig, device: torch.device) -> contextlib.AbstractContextManager[object]:

@@ -11,7 +11,7 @@ from finscale.core.seeding import derive
 from finscale.training.checkpoint import Progress
 from finscale.training.config import ExecutionConfig
 from finscale.training.evaluate import build_run_model
-from finscale.training.execution import autocast
+from finscale.training.execution import autocast, seed_device
 from finscale.training.gradients import accumulate_gradients
 from finscale.training.optimizers import build_optimizer, set_learning_rate
 from finscale.training.result import Executed
@@ -40,6 +40,7 @@ class Stepper:
         self, spec: RunSpec, data: WindowData, *, execution: ExecutionConfig, device: torch.device
     ) -> None:
         self.training, self.execution, self.seed = spec.training, execution, spec.seed
+        self.device = device
         self.windows = DeviceWindows(data, device)
         self.model = build_run_model(spec, data, device).train()
         self.optimizer = build_optimizer(self.model, spec.training)
@@ -68,7 +69,7 @@ class Stepper:
 
     def update(self, origins: Tensor) -> Tensor:
         """Make one step on ``origins`` and return their summed loss; nothing here waits for the device."""
-        torch.manual_seed(derive(self.seed, "dropout", self.step))
+        seed_device(self.device, derive(self.seed, "dropout", self.step))
         rate = learning_rate_at(self.step, training=self.training, total_steps=self.total_steps)
         set_learning_rate(self.optimizer, rate)
         loss_sum = self._accumulate(origins)

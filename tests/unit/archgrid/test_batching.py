@@ -122,7 +122,8 @@ def test_a_model_of_which_not_one_window_fits_is_refused(
 def test_a_measurement_is_kept_for_the_same_request_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device(monkeypatch, n_bytes=1e12)
     request = BatchRequest(config=CONFIG, **SIZES)
-    assert measured_batch(request) == measured_batch(request)
+    dropped_more = request.model_copy(update={"config": CONFIG.model_copy(update={"dropout": 0.4})})
+    assert measured_batch(request) == measured_batch(request) == measured_batch(dropped_more)
     assert len(device.steps) == 1
     changes = [
         {"precision": "bf16"},

@@ -185,6 +185,16 @@ def test_exists_follows_the_file(tmp_path: Path) -> None:
     assert BarsDataset(source={"kind": "arch", "symbol": "sp500"}).exists()
 
 
+def test_the_fingerprint_follows_the_source_and_the_content_of_its_file(yahoo: Path) -> None:
+    before = from_file(yahoo).fingerprint()
+    assert from_file(yahoo).fingerprint() == before
+    assert from_file(yahoo, adjust="split_dividend").fingerprint() != before
+    yahoo.write_text(yahoo.read_text().replace("5.5", "5.6"))
+    assert from_file(yahoo).fingerprint() != before
+    bundled = {BarsDataset(source={"kind": "arch", "symbol": s}).fingerprint() for s in ("sp500", "nasdaq")}
+    assert len(bundled) == 2
+
+
 def test_the_preview_is_a_table_that_kedro_viz_can_show() -> None:
     import json
 

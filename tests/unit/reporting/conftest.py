@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from finscale.core.budgets import parse_budget
+from finscale.reporting.report import render_report
 from finscale.reporting.study import Checklist, Provenance, ReportInput
 from finscale.scalinglaws.verdict import scaling_verdict
 
@@ -182,3 +183,9 @@ def _grid(budgets: tuple[str, ...]) -> pd.DataFrame:
 def make_study() -> Callable[..., ReportInput]:
     """Return the builder."""
     return build_study
+
+
+@pytest.fixture(scope="session")
+def report() -> str:
+    """Return the rendered report of the plain study."""
+    return render_report(build_study())

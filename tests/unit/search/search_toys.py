@@ -19,7 +19,15 @@ from finscale.search.proposals import Proposal, Proposer
 from finscale.search.study import StudyIdentity, lease, open_study
 
 FUNCTION = "toy_trials:toy_trial"
-PARTS = {"experiment": "e", "cell": "20K_h1", "space": "s", "split": "p", "grid": "g", "training": "t", "data": "d"}
+PARTS = {
+    "experiment": "e",
+    "cell": "20K_h1",
+    "space": "s",
+    "split": "p",
+    "grid": "g",
+    "training": "t",
+    "data": "d",
+}
 IDENTITY = StudyIdentity(**PARTS)
 
 
@@ -64,7 +72,9 @@ def drive(
 
     with ExitStack() as stack:
         stack.enter_context(lease(directory))
-        study = open_study(directory, name="toy", identity=IDENTITY, attributes={"baselines": {"base_rate": 0.7}})
+        study = open_study(
+            directory, name="toy", identity=IDENTITY, attributes={"baselines": {"base_rate": 0.7}}
+        )
         hands = stack.enter_context(executor() if executor else build_executor(config, should_stop))
         driver = Driver(
             study,

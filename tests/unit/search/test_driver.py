@@ -37,7 +37,9 @@ def attempts(directory: Path, number: int) -> list[str]:
 
 
 def essence(study: optuna.Study) -> list[tuple]:
-    return [(t.number, t.params, t.value, t.user_attrs["kind"], t.user_attrs["arch_id"]) for t in study.trials]
+    return [
+        (t.number, t.params, t.value, t.user_attrs["kind"], t.user_attrs["arch_id"]) for t in study.trials
+    ]
 
 
 def wait_until(happened: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -90,7 +92,15 @@ def test_a_trial_records_its_architecture_and_both_batches(tmp_path: Path) -> No
 def test_a_diverged_trial_counts_once_and_a_failed_one_does_not(tmp_path: Path) -> None:
     result, study = drive(tmp_path, config=SIX, behaviours={1: float("nan"), 2: float("inf"), 3: "raise"})
     assert result.outcome == "complete"
-    assert outcomes(study) == ["complete", "diverged", "diverged", "failed", "complete", "complete", "complete"]
+    assert outcomes(study) == [
+        "complete",
+        "diverged",
+        "diverged",
+        "failed",
+        "complete",
+        "complete",
+        "complete",
+    ]
     assert [trial.state for trial in study.trials[1:4]] == [TrialState.FAIL] * 3
     assert study.trials[3].user_attrs["reason"] == "RuntimeError: the toy broke"
     assert len(attempts(tmp_path, 3)) == 1
@@ -113,7 +123,11 @@ def test_an_oom_halves_the_micro_batch_until_it_fits(tmp_path: Path) -> None:
     _, study = drive(tmp_path, config=SIX, behaviours={2: "oom above 40"}, on_event=events.append)
     assert [line.split()[1] for line in attempts(tmp_path, 2)] == ["128", "64", "32"]
     found = study.trials[2].user_attrs
-    assert (found["outcome"], found["requested_micro_batch_size"], found["micro_batch_size"]) == ("complete", 128, 32)
+    assert (found["outcome"], found["requested_micro_batch_size"], found["micro_batch_size"]) == (
+        "complete",
+        128,
+        32,
+    )
     assert (found["accumulation_steps"], found["effective_batch_size"]) == (4, 128)
     assert [event.values["micro_batch_size"] for event in events if event.kind == "retried"] == [64, 32]
 
@@ -151,16 +165,25 @@ def stop_after(n_polls: int) -> Callable[[], bool]:
     return lambda: next(asked) >= n_polls
 
 
+ADAPTIVE = inline(len(forced_rows(toy_grid())) + 4, n_random=1)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[tuple]:
+    return essence(drive(tmp_path_factory.mktemp("whole"), config=ADAPTIVE, epochs=2)[1])
+
+
 @pytest.mark.parametrize("n_polls", [1, 9, 30])
-def test_an_interrupted_search_equals_an_uninterrupted_one(tmp_path: Path, n_polls: int) -> None:
-    config = inline(11, n_random=2)
-    _, whole = drive(tmp_path / "whole", config=config, epochs=2)
-    result, parts = drive(tmp_path / "parts", config=config, epochs=2, should_stop=stop_after(n_polls))
+def test_an_interrupted_search_equals_an_uninterrupted_one(
+    tmp_path: Path, uninterrupted: list[tuple], n_polls: int
+) -> None:
+    result, study = drive(tmp_path, config=ADAPTIVE, epochs=2, should_stop=stop_after(n_polls))
     assert result.outcome == "stopped"
-    assert len(parts.trials) < 11
-    result, parts = drive(tmp_path / "parts", config=config, epochs=2)
+    assert len(study.trials) < ADAPTIVE.n_trials or study.trials[-1].state == TrialState.RUNNING
+    result, study = drive(tmp_path, config=ADAPTIVE, epochs=2)
     assert result.outcome == "complete"
-    assert essence(parts) == essence(whole)
+    assert essence(study) == uninterrupted
+    assert [kind for *_, kind, _ in uninterrupted].count("sampler") == 3
 
 
 def test_a_stop_leaves_the_trial_running_and_the_next_driver_adopts_it(tmp_path: Path) -> None:
@@ -227,7 +250,9 @@ def make_running(directory: Path, trial: FrozenTrial) -> None:
     import sqlite3
 
     with sqlite3.connect(directory / "study.db") as connection:
-        connection.execute("UPDATE trials SET state='RUNNING', datetime_complete=NULL WHERE number=?", (trial.number,))
+        connection.execute(
+            "UPDATE trials SET state='RUNNING', datetime_complete=NULL WHERE number=?", (trial.number,)
+        )
         connection.execute("DELETE FROM trial_values WHERE trial_id=?", (trial._trial_id,))
 
 

@@ -111,7 +111,9 @@ def test_a_final_outcome_on_disk_is_not_trained_again(executor: Executor, tmp_pa
     assert len((tmp_path / "0" / "attempts").read_text().splitlines()) == 1
 
 
-def test_an_outcome_of_another_trial_or_a_broken_one_is_not_believed(executor: Executor, tmp_path: Path) -> None:
+def test_an_outcome_of_another_trial_or_a_broken_one_is_not_believed(
+    executor: Executor, tmp_path: Path
+) -> None:
     job = a_job(tmp_path, value=0.25)
     run(executor, job)
     other = dataclasses.replace(job, identity="another", payload={**job.payload, "value": 0.75})

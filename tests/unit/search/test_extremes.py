@@ -23,7 +23,13 @@ def test_the_six_corners_of_a_real_grid_are_its_extremes() -> None:
 
 def test_the_other_dimensions_of_a_corner_are_the_most_typical_on_offer() -> None:
     grid = pd.DataFrame(
-        [a_row("a", 64, 4, 2), a_row("b", 64, 4, 8), a_row("c", 64, 4, 32), a_row("d", 128, 4, 8), a_row("e", 256, 4, 8)]
+        [
+            a_row("a", 64, 4, 2),
+            a_row("b", 64, 4, 8),
+            a_row("c", 64, 4, 32),
+            a_row("d", 128, 4, 8),
+            a_row("e", 256, 4, 8),
+        ]
     )
     assert corners(grid)[0].arch_id == "b"
 

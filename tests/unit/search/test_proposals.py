@@ -11,11 +11,19 @@ from finscale.search.extremes import forced_rows
 from finscale.search.proposals import Proposal, Proposer, is_counted
 from finscale.search.space import Dimension, SearchSpace
 
-FIXED = {"learning_rate": [1e-3], "epochs": [50], "weight_decay": [1e-3], "warmup_steps": [100], "dropout": [0.1, 0.2]}
+FIXED = {
+    "learning_rate": [1e-3],
+    "epochs": [50],
+    "weight_decay": [1e-3],
+    "warmup_steps": [100],
+    "dropout": [0.1, 0.2],
+}
 FINITE = SearchSpace(**{name: Dimension(choices=tuple(choices)) for name, choices in FIXED.items()})
 
 
-def told(proposer: Proposer, proposal: Proposal, outcome: str = "complete", value: float = 1.0) -> FrozenTrial:
+def told(
+    proposer: Proposer, proposal: Proposal, outcome: str = "complete", value: float = 1.0
+) -> FrozenTrial:
     return create_trial(
         state=TrialState.COMPLETE if outcome == "complete" else TrialState.FAIL,
         value=value if outcome == "complete" else None,
@@ -30,7 +38,9 @@ def history(proposer: Proposer, n_trials: int, failing: tuple[int, ...] = ()) ->
     for number in range(n_trials):
         proposal = proposer.next(trials)
         assert proposal is not None
-        trials.append(told(proposer, proposal, "failed" if number in failing else "complete", 1 / (1 + number)))
+        trials.append(
+            told(proposer, proposal, "failed" if number in failing else "complete", 1 / (1 + number))
+        )
         yield trials[-1]
 
 
@@ -85,7 +95,9 @@ def test_the_sampler_repeats_no_configuration_of_a_finite_space(grid: pd.DataFra
 
 
 def test_more_trials_than_configurations_are_refused(grid: pd.DataFrame) -> None:
-    with pytest.raises(Fault, match=f"hpo.n_trials must be at most {2 * len(grid)}, .*got {2 * len(grid) + 1}"):
+    with pytest.raises(
+        Fault, match=f"hpo.n_trials must be at most {2 * len(grid)}, .*got {2 * len(grid) + 1}"
+    ):
         Proposer(grid, SearchConfig(n_trials=2 * len(grid) + 1, space=FINITE), seed=1)
 
 
@@ -104,7 +116,11 @@ def test_complete_pruned_and_diverged_trials_count_and_no_others() -> None:
         value = 1.0 if state == TrialState.COMPLETE else None
         return create_trial(state=state, value=value, user_attrs={"outcome": outcome})
 
-    counted = [(TrialState.COMPLETE, "complete"), (TrialState.PRUNED, "pruned"), (TrialState.FAIL, "diverged")]
+    counted = [
+        (TrialState.COMPLETE, "complete"),
+        (TrialState.PRUNED, "pruned"),
+        (TrialState.FAIL, "diverged"),
+    ]
     others = [(TrialState.FAIL, "failed"), (TrialState.FAIL, "oom"), (TrialState.RUNNING, "")]
     assert all(is_counted(ended(*each)) for each in counted)
     assert not any(is_counted(ended(*each)) for each in others)

@@ -68,7 +68,9 @@ def test_a_dimension_names_its_broken_rule(dimension: dict, rule: str) -> None:
 def test_epochs_and_warm_up_must_be_whole_numbers() -> None:
     assert "whole numbers" in faults_of({"epochs": {"choices": [50.5]}})
     assert "whole numbers" in faults_of({"warmup_steps": {"low": 0, "high": 100, "step": 0.5}})
-    assert SearchSpace(epochs={"low": 10.0, "high": 20.0}).distributions()["epochs"] == IntDistribution(10, 20)
+    assert SearchSpace(epochs={"low": 10.0, "high": 20.0}).distributions()["epochs"] == IntDistribution(
+        10, 20
+    )
 
 
 DISTRIBUTIONS = st.sampled_from(

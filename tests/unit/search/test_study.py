@@ -27,7 +27,9 @@ def test_sqlite_runs_in_wal_mode_with_a_long_busy_timeout(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("part", list(PARTS))
-def test_a_study_of_another_identity_is_refused_with_the_part_and_the_remedy(tmp_path: Path, part: str) -> None:
+def test_a_study_of_another_identity_is_refused_with_the_part_and_the_remedy(
+    tmp_path: Path, part: str
+) -> None:
     open_study(tmp_path, name="s", identity=IDENTITY, attributes={})
     other = StudyIdentity(**{**PARTS, part: "changed"})
     with pytest.raises(Fault, match=rf"config_hash {other.config_hash}.*another {part}.*hpo\.restart=true"):

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from finscale.core.files import write_text
+
 
 def toy_trial(
     payload: Mapping[str, Any],
@@ -25,7 +27,7 @@ def toy_trial(
         if should_stop():
             return {"outcome": "stopped"}
         time.sleep(payload["seconds_per_epoch"])
-        path.write_text(str(epoch + 1))
+        write_text(path, str(epoch + 1))
         report({"epoch": epoch + 1})
     return {"outcome": "complete", "value": payload["value"], "metrics": {"stopped_epoch": payload["epochs"]}}
 
@@ -39,7 +41,9 @@ def misbehave(payload: Mapping[str, Any]) -> None:
     if behaviour.startswith("kill"):
         os.kill(os.getpid(), signal.Signals[behaviour.removeprefix("kill ")])
         time.sleep(0.2)
-    if behaviour.startswith("oom above") and payload["batch"]["micro_batch_size"] > int(behaviour.split()[-1]):
+    if behaviour.startswith("oom above") and payload["batch"]["micro_batch_size"] > int(
+        behaviour.split()[-1]
+    ):
         raise MemoryError("toy memory")
 
 

@@ -248,7 +248,14 @@ def test_a_planted_linear_signal_is_learned_to_within_a_few_percent_of_bayes(
 ) -> None:
     data = make_data(4000, signal=2.0, bias=0.5)
     spec = make_spec(
-        data, epochs=20, learning_rate=1e-2, dropout=0.0, d_model=16, effective_batch_size=128, patience=99
+        data,
+        micro_batch_size=128,
+        epochs=20,
+        learning_rate=1e-2,
+        dropout=0.0,
+        d_model=16,
+        effective_batch_size=128,
+        patience=99,
     )
     result = train_tiny(spec, data)
     rows = data.origins["val_select"]
@@ -264,7 +271,9 @@ def test_pure_noise_ends_at_the_base_rate_and_is_neither_skill_nor_collapse(
     make_data: Windows, make_spec: Specs, train_tiny: Trains
 ) -> None:
     data = make_data(3000, bias=0.4)
-    result = train_tiny(make_spec(data, epochs=8, weight_decay=0.1, effective_batch_size=128), data)
+    result = train_tiny(
+        make_spec(data, epochs=8, weight_decay=0.1, micro_batch_size=128, effective_batch_size=128), data
+    )
     assert result.best_val_loss == pytest.approx(result.base_rate_loss, abs=0.01)
     assert not {"suspicious_skill", "collapsed"} & set(result.flags)
 

@@ -14,7 +14,12 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
     """Return bars -> checked bars -> features, with the data card beside them."""
     return Pipeline(
         [
-            node(check_bars, "bars", "checked_bars", name="check_bars"),
+            node(
+                check_bars,
+                ["bars", "params:feature_sets", "params:definition"],
+                "checked_bars",
+                name="check_bars",
+            ),
             node(describe_bars, "checked_bars", "data_card", name="describe_bars"),
             node(
                 compute_feature_set,

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from finscale.models.layers.attention import Attention
 from finscale.models.layers.positions import apply_rotary, rope_table
@@ -64,9 +65,18 @@ def test_true_in_a_mask_means_attend() -> None:
     assert not torch.allclose(attention(moved[3], mask=mask)[:, 0], before)
 
 
-def test_leading_padding_stays_finite_under_a_causal_mask() -> None:
+def test_leading_padding_leaves_no_query_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+    attend = functional.scaled_dot_product_attention
+
+    def watched(*inputs: Tensor, attn_mask: Tensor, **options: object) -> Tensor:
+        seen.append(attn_mask)
+        return attend(*inputs, attn_mask=attn_mask, **options)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", watched)
     mask = torch.arange(T).expand(B, T) >= 3
     assert layer()(tokens(), causal=True, mask=mask).isfinite().all()
+    assert seen[0].any(dim=-1).all()
 
 
 def test_dropout_acts_while_training_alone() -> None:

@@ -1,0 +1,101 @@
+"""Every environment resolves for sample cells, and all but demo and test ask the same question."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kedro.config import OmegaConfigLoader
+
+from finscale.core.errors import FinscaleError
+from finscale.runtime.definition import resolve
+from finscale.settings import CONFIG_LOADER_ARGS
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+ENVIRONMENTS = ["base", "local", "local_mps", "colab_a100", "cluster", "demo", "test"]
+CELLS = [("5K", 1), ("2000K", 3.0), ("2B", 10)]
+EXECUTION = {"execution", "device"}
+EXECUTION_OF_SEARCH = {"executor", "n_workers", "batch_provider"}
+
+
+def loader(env: str, **runtime_params: Any) -> OmegaConfigLoader:
+    return OmegaConfigLoader(str(CONF), env=env, runtime_params=runtime_params, **CONFIG_LOADER_ARGS)
+
+
+def resolved(env: str, **runtime_params: Any) -> dict[str, Any]:
+    return resolve(loader(env, **runtime_params)["parameters"], sources=["sp500", "nasdaq"])
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+@pytest.mark.parametrize(("budget", "horizon"), CELLS)
+def test_parameters_and_catalog_resolve_for_any_cell(env, budget, horizon):
+    found = resolved(env, budget=budget, horizon=horizon)
+    catalog = loader(env, budget=budget, horizon=horizon)["catalog"]
+    assert found["cell"]["horizon"] == int(horizon)
+    assert catalog["study"]["filepath"].endswith(f"{ {'5K': '5K', '2000K': '2M', '2B': '2B'}[budget] }_h{int(horizon)}/study.db")
+    assert "${" not in str({name: entry for name, entry in catalog.items() if not name.startswith("_")})
+
+
+def question(env: str) -> dict[str, Any]:
+    found = resolved(env, budget="20M", horizon=3)
+    asked = {name: value for name, value in found.items() if name not in EXECUTION}
+    asked["hpo"] = {name: value for name, value in found["hpo"].items() if name not in EXECUTION_OF_SEARCH}
+    return asked
+
+
+@pytest.mark.parametrize("env", ["local", "local_mps", "colab_a100", "cluster"])
+def test_an_environment_changes_only_how_it_runs(env):
+    assert question(env) == question("base")
+
+
+def test_the_environments_do_differ_in_how_they_run():
+    devices = {env: resolved(env)["execution"].get("device") for env in ("local_mps", "colab_a100", "base")}
+    assert devices == {"local_mps": "mps", "colab_a100": "cuda", "base": "auto"}
+
+
+def test_a_device_named_on_the_command_line_outranks_the_environment():
+    assert resolved("colab_a100", device="cpu")["execution"]["device"] == "cpu"
+
+
+def test_an_environment_adds_to_a_group_without_dropping_its_siblings():
+    assert resolved("demo")["hpo"]["space"].keys() == resolved("base")["hpo"]["space"].keys()
+
+
+def test_demo_and_test_have_an_experiment_and_a_data_folder_of_their_own():
+    named = {env: (resolved(env)["definition"]["name"], resolved(env)["paths"]["data"]) for env in ENVIRONMENTS}
+    assert named["demo"] == ("sp500_demo", "data/demo")
+    assert named["test"] == ("sp500_test", "data/test")
+    assert {named[env] for env in ENVIRONMENTS[:5]} == {("spy_daily_threshold_1pct", "data")}
+
+
+def test_the_title_of_every_experiment_says_what_data_it_is():
+    experiments = resolved("base")["experiments"]
+    assert len(experiments) >= 5
+    for name in experiments:
+        found = resolved("base", experiment=name)["definition"]
+        assert "S&P 500" in found["title"], name
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_an_unknown_key_in_a_file_is_refused(env):
+    parameters = loader(env)["parameters"]
+    with pytest.raises(FinscaleError, match="did you mean 'experiment'"):
+        resolve({**parameters, "experimnet": 1}, sources=None)
+
+
+def test_overrides_of_the_data_block_reach_the_definition():
+    found = resolved("base", data={"task": "direction", "split": {"fractions": "0.6 0.2 0.2"}})["definition"]
+    assert found["data"]["task"] == "direction"
+    assert found["data"]["split"]["fractions"] == [0.6, 0.2, 0.2]
+
+
+def test_a_source_that_the_catalog_does_not_have_is_refused():
+    with pytest.raises(FinscaleError, match="did you mean 'sp500'"):
+        resolved("base", data={"source": "sp50"})
+
+
+def test_every_environment_directory_is_kept_by_git_and_is_valid_yaml():
+    for env in ENVIRONMENTS[1:]:
+        assert (CONF / env / ".gitkeep").exists(), env
+        for file in (CONF / env).glob("*.yml"):
+            assert yaml.safe_load(file.read_text()) is not None
