@@ -1,7 +1,7 @@
 """How often is a study wrong? False verdicts of the slope test, and of what one might do instead.
 
-Each simulated study has K budgets, two horizons whose cell noise is correlated, and no effect of size. Run it with
-``python benchmarks/bench_verdict.py``.
+Each simulated study has K budgets, two horizons whose cell noise is correlated, and no effect of size. Run it
+with ``python benchmarks/bench_verdict.py``.
 """
 
 import time

@@ -41,7 +41,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Project:
-    """A copy of the project's configuration in a folder of its own; commands run as a user would type them."""
+    """A copy of the project's configuration in its own folder; commands run as a user would type them."""
 
     folder: Path
 
@@ -139,7 +139,6 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
+def _one_thread() -> None:
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-    yield

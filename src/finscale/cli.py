@@ -17,6 +17,7 @@ __all__ = ["cli"]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+_PARAMS = next(option for option in kedro_run.params if option.name == "params")
 _RUNNER = "finscale.runtime.runner.ContentRunner"
 
 
@@ -34,18 +35,23 @@ def _run(**options: Any) -> None:
 
 
 cli.add_command(
-    click.Command("run", params=kedro_run.params, callback=_run, help="Run one cell (or the pipelines named).")
+    click.Command(
+        "run", params=kedro_run.params, callback=_run, help="Run one cell (or the pipelines named)."
+    )
 )
 
 
 @cli.command()
 @env_option
-@click.option("-p", "--pipelines", default="", callback=split_string, help="Pipelines per cell, e.g. hpo,training.")
-@click.option("--budgets", default="", callback=split_string, help="Instead of the environment's, e.g. 20K,200K.")
+@click.option(
+    "-p", "--pipelines", default="", callback=split_string, help="Pipelines per cell, e.g. hpo,training."
+)
+@click.option(
+    "--budgets", default="", callback=split_string, help="Instead of the environment's, e.g. 20K,200K."
+)
 @click.option("--horizons", default="", callback=split_string, help="Instead of the environment's, e.g. 1,5.")
 @click.option("--from-cell", default=None, help="Begin with this cell, e.g. 20M_h3.")
-@click.option("--params", default="", callback=kedro_run.params[[p.name for p in kedro_run.params].index("params")].callback,
-              help="Parameters of every cell, as for run.")  # fmt: skip
+@click.option("--params", default="", callback=_PARAMS.callback, help="Parameters of every cell, as for run.")
 def sweep(
     env: str | None,
     pipelines: list[str],
@@ -61,7 +67,12 @@ def sweep(
     with _plain_errors(), STOP.listening():
         _refuse_unknown(pipelines)
         failed = run_sweep(
-            env=env, pipelines=pipelines, budgets=budgets, horizons=horizons, from_cell=from_cell, params=params
+            env=env,
+            pipelines=pipelines,
+            budgets=budgets,
+            horizons=horizons,
+            from_cell=from_cell,
+            params=params,
         )
         if failed:
             sys.exit(1)
@@ -74,7 +85,9 @@ def _refuse_unknown(names: Sequence[str]) -> None:
 
     legal = ["__default__", *(module.name for module in pkgutil.iter_modules(pipelines.__path__))]
     rule = "be a pipeline of this project"
-    raise_faults(Fault("--pipelines", rule, name, suggest(name, legal)) for name in names if name not in legal)
+    raise_faults(
+        Fault("--pipelines", rule, name, suggest(name, legal)) for name in names if name not in legal
+    )
 
 
 @contextlib.contextmanager

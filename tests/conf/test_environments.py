@@ -32,7 +32,9 @@ def test_parameters_and_catalog_resolve_for_any_cell(env, budget, horizon):
     found = resolved(env, budget=budget, horizon=horizon)
     catalog = loader(env, budget=budget, horizon=horizon)["catalog"]
     assert found["cell"]["horizon"] == int(horizon)
-    assert catalog["study"]["filepath"].endswith(f"{ {'5K': '5K', '2000K': '2M', '2B': '2B'}[budget] }_h{int(horizon)}/study.db")
+    assert catalog["study"]["filepath"].endswith(
+        f"{ {'5K': '5K', '2000K': '2M', '2B': '2B'}[budget] }_h{int(horizon)}/study.db"
+    )
     assert "${" not in str({name: entry for name, entry in catalog.items() if not name.startswith("_")})
 
 
@@ -62,7 +64,9 @@ def test_an_environment_adds_to_a_group_without_dropping_its_siblings():
 
 
 def test_demo_and_test_have_an_experiment_and_a_data_folder_of_their_own():
-    named = {env: (resolved(env)["definition"]["name"], resolved(env)["paths"]["data"]) for env in ENVIRONMENTS}
+    named = {
+        env: (resolved(env)["definition"]["name"], resolved(env)["paths"]["data"]) for env in ENVIRONMENTS
+    }
     assert named["demo"] == ("sp500_demo", "data/demo")
     assert named["test"] == ("sp500_test", "data/test")
     assert {named[env] for env in ENVIRONMENTS[:5]} == {("spy_daily_threshold_1pct", "data")}

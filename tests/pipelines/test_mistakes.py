@@ -1,4 +1,4 @@
-"""A user's mistake is one screen of text: subject, rule, got, remedy; a failing exit code; nothing downstream."""
+"""A user's mistake is one screen of text with a remedy, a failing exit code, and nothing downstream."""
 
 from pathlib import Path
 
@@ -9,7 +9,11 @@ FIXTURE = Path(__file__).parents[1] / "fixtures" / "spy_daily_300.csv"
 
 
 def files_of(project) -> list[str]:
-    return sorted(str(path.relative_to(project.folder)) for path in (project.folder / "data").rglob("*") if path.is_file())
+    return sorted(
+        str(path.relative_to(project.folder))
+        for path in (project.folder / "data").rglob("*")
+        if path.is_file()
+    )
 
 
 TYPED = {

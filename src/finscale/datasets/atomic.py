@@ -134,7 +134,7 @@ class KeyedParquetDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
         return _read_parquet(self._current())
 
     def save(self, data: pd.DataFrame) -> None:
-        path = Path(self._template.format(**data.attrs))
+        path = Path(self._template.format_map(data.attrs))
         _write_parquet(path, data)
         write_json(self._pointer, {"path": path.relative_to(self._folder).as_posix()})
 
@@ -149,7 +149,9 @@ class KeyedParquetDataset(AbstractDataset[pd.DataFrame, pd.DataFrame]):
     def _current(self) -> Path:
         found = self._folder / read_json(self._pointer)["path"]
         if not found.resolve().is_relative_to(self._folder.resolve()):
-            raise Fault(str(self._pointer), "point into its own folder", str(found), "delete it and run again")
+            raise Fault(
+                str(self._pointer), "point into its own folder", str(found), "delete it and run again"
+            )
         return found
 
     def _exists(self) -> bool:
@@ -197,7 +199,9 @@ class TablesDataset(AbstractDataset[None, dict[str, pd.DataFrame]]):
         self.metadata = metadata
 
     def load(self) -> dict[str, pd.DataFrame]:
-        return {Path(found.relative_to(self._path).parts[0]).stem: _read_parquet(found) for found in self._files()}
+        return {
+            Path(found.relative_to(self._path).parts[0]).stem: _read_parquet(found) for found in self._files()
+        }
 
     def save(self, data: None) -> None:
         raise DatasetError("These tables are written one by one by the runs that own them")
@@ -222,7 +226,10 @@ class FiguresDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
     def load(self) -> dict[str, Any]:
         import plotly.io
 
-        return {file.stem: plotly.io.from_json(file.read_text("utf-8")) for file in sorted(self._path.glob("*.json"))}
+        return {
+            file.stem: plotly.io.from_json(file.read_text("utf-8"))
+            for file in sorted(self._path.glob("*.json"))
+        }
 
     def save(self, data: dict[str, Any]) -> None:
         for name, figure in data.items():
@@ -252,4 +259,3 @@ def _write_parquet(path: Path, frame: pd.DataFrame) -> None:
 def _table(frame: pd.DataFrame) -> TablePreview:
     shown = frame.reset_index() if frame.index.name else frame
     return TablePreview(json.loads(shown.to_json(orient="split", date_format="iso", index=False)))
-

@@ -24,7 +24,7 @@ COLUMNS = (
 
 
 class ResultsLog(AbstractDataset[pd.DataFrame, pd.DataFrame]):
-    """``experiment_results.csv``: saving appends the rows whose ``run_id`` is new. Safe under several writers."""
+    """``experiment_results.csv``: saving appends rows whose ``run_id`` is new; several writers are safe."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = Path(filepath)

@@ -12,7 +12,7 @@ __all__ = ["WindowsDataset"]
 
 
 class WindowsDataset(AbstractDataset[WindowData, WindowData]):
-    """Feature matrix, targets and split origins, kept as ``rows.parquet`` and ``windows.json`` in a folder."""
+    """Feature matrix, targets and split origins: ``rows.parquet`` and ``windows.json`` in a folder."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._path = Path(filepath)

@@ -1,7 +1,6 @@
 """Gather the records of an experiment's cells into the tables that a report is made of."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -58,8 +57,14 @@ def trial_table(trials: Mapping[str, pd.DataFrame], losses: pd.DataFrame) -> pd.
     frames = []
     for cell_id, rows in trials.items():
         cell = Cell.from_id(cell_id)
-        known = {"budget": cell.budget, "n_budget": cell.n_budget, "horizon": cell.horizon}
-        frames.append(rows.assign(**known, base_rate_loss=base.get(cell.horizon, float("nan"))))
+        frames.append(
+            rows.assign(
+                budget=cell.budget,
+                n_budget=cell.n_budget,
+                horizon=cell.horizon,
+                base_rate_loss=base.get(cell.horizon, float("nan")),
+            )
+        )
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
@@ -92,5 +97,5 @@ def grid_table(grids: Mapping[str, pd.DataFrame], cells: pd.DataFrame) -> pd.Dat
     """Return the grids from which the cells' winners came, known by the winners' own arch_id."""
     winners = set(cells["arch_id"])
     kept = [grid for grid in grids.values() if winners & set(grid["arch_id"])]
-    columns: Sequence[Any] = ["budget", "d_model", "n_layers", "n_params"]
-    return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=columns)
+    columns = ["budget", "d_model", "n_layers", "n_params"]
+    return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=pd.Index(columns))

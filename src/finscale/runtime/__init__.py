@@ -1,1 +1,1 @@
-"""The shell around the domain: hooks, trackers, progress, pre-flight, sweep. The only room that knows Kedro."""
+"""The shell around the domain: hooks, trackers, progress, pre-flight, sweep."""

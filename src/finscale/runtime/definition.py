@@ -1,5 +1,6 @@
 """From what was typed to what will run: one resolved, validated definition before any node starts."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -132,10 +133,7 @@ def resolve(
     n_budget = faults.catch(lambda: parse_budget(parameters["budget"]))
     names = None if sources is None else tuple(sources)
     definition = run_spec.experiment if run_spec else faults.catch(lambda: _experiment(parameters, names))
-    groups = {
-        name: faults.catch(lambda name=name, kind=kind: kind.read(_group(parameters, name), subject=name))
-        for name, kind in _GROUPS.items()
-    }
+    groups = {name: faults.catch(functools.partial(_read_group, parameters, name)) for name in _GROUPS}
     model = faults.catch(lambda: parse_model_config({**BASE.model_dump(), **parameters["model"]}))
     faults.catch(lambda: _block(parameters))
     faults.raise_all()
@@ -173,6 +171,10 @@ class _Faults:
 
     def raise_all(self) -> None:
         raise_faults(self.found)
+
+
+def _read_group(parameters: Mapping[str, Any], name: str) -> Record:
+    return _GROUPS[name].read(_group(parameters, name), subject=name)
 
 
 def _group(parameters: Mapping[str, Any], name: str) -> dict[str, Any]:

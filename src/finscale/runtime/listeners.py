@@ -52,7 +52,9 @@ class SearchListener:
         trackers.log_child_run(
             f"{self._cell.id} trial {event.number:04d}",
             params={**attributes, "outcome": outcome},
-            metrics={"val_select_loss": value, "seconds": event.values["seconds"]} if value is not None else {},
+            metrics={"val_select_loss": value, "seconds": event.values["seconds"]}
+            if value is not None
+            else {},
             curve=_curve(trial_directory(self._folder, event.number) / "result.json"),
             tags={"cell": self._cell.id, "kind": str(attributes.get("kind", "trial"))},
             failed=value is None,
@@ -96,7 +98,9 @@ def log_seed_run(run: SeedRun) -> None:
             "n_params": run.result.n_params,
             "seed": run.spec.seed,
         },
-        metrics={f"{split}_{name}": value for split, found in scores.items() for name, value in found.items()},
+        metrics={
+            f"{split}_{name}": value for split, found in scores.items() for name, value in found.items()
+        },
         curve=curve,
         tags={"cell": run.spec.cell.id, "kind": "final"},
         failed=run.result.outcome != "complete",

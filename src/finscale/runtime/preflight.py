@@ -52,7 +52,11 @@ def require_device(execution: ExecutionConfig, *, environment: str | None) -> st
 
 
 def preflight(
-    parameters: Mapping[str, Any], *, budgets: Iterable[str], load_bars: Callable[[], Any], environment: str | None
+    parameters: Mapping[str, Any],
+    *,
+    budgets: Iterable[str],
+    load_bars: Callable[[], Any],
+    environment: str | None,
 ) -> list[Check]:
     """Run every check, whatever the others find.
 
@@ -100,7 +104,9 @@ def _run(name: str, check: Callable[[], str]) -> Check:
 def _memory() -> str:
     free = psutil.virtual_memory().available / 2**30
     if free < _MIN_MEMORY_GIB:
-        raise Fault("free memory", f"be at least {_MIN_MEMORY_GIB} GiB", f"{free:.2f} GiB", "close other programs")
+        raise Fault(
+            "free memory", f"be at least {_MIN_MEMORY_GIB} GiB", f"{free:.2f} GiB", "close other programs"
+        )
     return f"{free:.1f} GiB"
 
 

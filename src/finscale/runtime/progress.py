@@ -46,7 +46,9 @@ class Tracker:
         if self._bar is not None:
             _screen.progress.update(self._bar, completed=self.done, note=note)
         elif log:
-            logger.info("%s %d/%d%s%s", self.label, self.done, self.total, f"  {note}" if note else "", self._eta())
+            logger.info(
+                "%s %d/%d%s%s", self.label, self.done, self.total, f"  {note}" if note else "", self._eta()
+            )
 
     def show(self, done: int, note: str = "") -> None:
         """Set the position, e.g. after a resume; never logged."""

@@ -1,4 +1,4 @@
-"""How a run is asked to stop: a first signal or a STOP_NOW file saves and ends, a second signal exits at once."""
+"""How a run is asked to stop: a signal or a STOP_NOW file saves and ends, a second signal exits at once."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What a person sees after a command: what was done, beside its baselines, where it is, and what comes next."""
+"""What a person sees after a command: what was done, beside its baselines, where it is, what comes next."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

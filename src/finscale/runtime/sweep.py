@@ -84,7 +84,9 @@ def run_sweep(
 
 
 def _context(env: str | None, params: Mapping[str, Any]) -> Any:
-    with KedroSession.create(project_root(), env=env, runtime_params=dict(params), save_on_close=False) as session:
+    with KedroSession.create(
+        project_root(), env=env, runtime_params=dict(params), save_on_close=False
+    ) as session:
         return session.load_context()
 
 
@@ -104,7 +106,9 @@ def _run_cell(cell: Cell, names: Sequence[str], env: str | None, params: Mapping
     started = time.monotonic()
     runtime_params = {**params, "budget": cell.budget, "horizon": cell.horizon}
     try:
-        with KedroSession.create(project_root(), env=env, runtime_params=runtime_params, save_on_close=False) as session:
+        with KedroSession.create(
+            project_root(), env=env, runtime_params=runtime_params, save_on_close=False
+        ) as session:
             session.run(pipeline_names=list(names), runner=ContentRunner())
     except Interrupted as stop:
         return CellOutcome(cell.id, "stopped", time.monotonic() - started, str(stop))
@@ -126,7 +130,9 @@ def _stop_file() -> bool:
 def _check_table(checks: Sequence[Check]) -> Table:
     table = Table("pre-flight", "verdict", "found")
     for check in checks:
-        table.add_row(check.name, "[red]fail" if check.fault else "[green]pass", str(check.fault or check.found))
+        table.add_row(
+            check.name, "[red]fail" if check.fault else "[green]pass", str(check.fault or check.found)
+        )
     return table
 
 

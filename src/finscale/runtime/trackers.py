@@ -46,7 +46,9 @@ class TrackingHooks(MlflowHook):
         uri = config["server"]["mlflow_tracking_uri"]
         local = f"sqlite:///{project_root()}/mlflow.db"
         if not _answers(uri):
-            logger.warning("MLflow at %s did not answer in %.0f s; tracking to %s instead", uri, _PROBE_S, local)
+            logger.warning(
+                "MLflow at %s did not answer in %.0f s; tracking to %s instead", uri, _PROBE_S, local
+            )
             config["server"]["mlflow_tracking_uri"] = local
         config["tracking"]["experiment"]["name"] = group(context.params, "definition").mlflow_experiment
         context.config_loader["mlflow"] = config
@@ -163,7 +165,9 @@ def log_child_run(
     points += [(key, 0, value) for key, value in metrics.items()]
     client.log_batch(
         run.info.run_id,
-        metrics=[Metric(key, float(value), now, epoch) for key, epoch, value in points if _is_finite(value)][:1000],
+        metrics=[Metric(key, float(value), now, epoch) for key, epoch, value in points if _is_finite(value)][
+            :1000
+        ],
         params=[Param(key, str(value)[:_PARAM_LIMIT]) for key, value in params.items()][:100],
         tags=[RunTag("kind", tags.get("kind", name))],
     )

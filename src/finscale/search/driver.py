@@ -32,9 +32,9 @@ _POLL_S = 0.5
 class SearchEvent:
     """What a driver tells its listener.
 
-    ``kind``: ``asked`` or ``adopted`` (values: kind, architecture, training parameters), ``progress`` (values as
-    the trial reported them), ``retried`` (after an OOM; values: the smaller batch), ``finished`` (values:
-    outcome, reason, seconds, value, n_finished, n_trials), ``interrupted`` (left for the next driver).
+    ``kind``: ``asked`` or ``adopted`` (values: kind, architecture, training parameters), ``progress`` (as the
+    trial reported it), ``retried`` (after an OOM; values: the smaller batch), ``finished`` (values: outcome,
+    reason, seconds, value, n_finished, n_trials), ``interrupted`` (left for the next driver).
     """
 
     kind: str

@@ -1,8 +1,8 @@
 """One process per attempt: memory is returned, and a crash or an OOM ends the attempt alone.
 
 On Linux a fork server that has imported the trial function, and torch with it, makes a process in tens of
-milliseconds; elsewhere it is spawned afresh. Children run one OpenMP thread, ignore SIGINT and SIGTERM (the driver tells them to stop) and die
-with the driver.
+milliseconds; elsewhere it is spawned afresh. Children run one OpenMP thread, ignore SIGINT and SIGTERM (the
+driver tells them to stop) and die with the driver.
 """
 
 import contextlib

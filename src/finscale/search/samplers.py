@@ -6,8 +6,7 @@ shadow every dimension is ordinal, the architecture spans only what the grid hol
 without a value (diverged, failed) stands with the worst value seen, so that it is not proposed again.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -16,6 +15,7 @@ from optuna.samplers import BaseSampler, GPSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from finscale.search.space import values_of
+from finscale.search.verbosity import quiet_optuna
 
 __all__ = ["SAMPLERS", "propose"]
 
@@ -46,22 +46,11 @@ def propose(
         Of this one proposal.
     """
     shadow_distributions = {name: _ordinal(found) for name, found in distributions.items()}
-    with _quiet_optuna():
+    with quiet_optuna():
         shadow = optuna.create_study(sampler=SAMPLERS[sampler](seed % 2**32))
         shadow.add_trials(_shadows(trials, distributions, shadow_distributions))
         point = shadow.ask(shadow_distributions).params
     return {name: _decode(distributions[name], value) for name, value in point.items()}
-
-
-@contextlib.contextmanager
-def _quiet_optuna() -> Iterator[None]:
-    """Keep the news of a shadow study, and advice on optional packages, out of the log."""
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(level)
 
 
 def _ordinal(distribution: BaseDistribution) -> BaseDistribution:

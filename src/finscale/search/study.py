@@ -23,6 +23,7 @@ from sqlalchemy import event
 from finscale.core.config import Record
 from finscale.core.errors import Fault
 from finscale.core.hashing import content_hash
+from finscale.search.verbosity import quiet_optuna
 
 __all__ = ["STUDY_FILE", "StudyIdentity", "archive_study", "lease", "load_study", "open_study"]
 
@@ -75,12 +76,13 @@ def open_study(
         When the study there has another identity; it names the parts that differ.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        study_name=name,
-        storage=_storage(directory / STUDY_FILE),
-        sampler=RandomSampler(),
-        load_if_exists=True,
-    )
+    with quiet_optuna():
+        study = optuna.create_study(
+            study_name=name,
+            storage=_storage(directory / STUDY_FILE),
+            sampler=RandomSampler(),
+            load_if_exists=True,
+        )
     _refuse_foreign(study, identity)
     for key, value in {**attributes, "identity": identity.model_dump()}.items():
         if study.user_attrs.get(key) != value:

@@ -176,7 +176,7 @@ def _row(run: SeedRun, split: str, flags: Sequence[str]) -> dict[str, Any]:
 
 
 def date_loss_rows(runs: Sequence[SeedRun]) -> pd.DataFrame:
-    """Return the loss of every forecast date: budget, horizon, seed, split, date, log_loss, base_rate_loss."""
+    """Return the loss of every forecast date, one row per (budget, horizon, seed, split, date)."""
     frames = [_dates(run) for run in runs if run.evaluation]
     columns = ["budget", "horizon", "seed", "split", "date", "probability", "target", "log_loss"]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)

@@ -10,7 +10,15 @@ from finscale.core.errors import Fault, FinscaleError
 
 @pytest.mark.parametrize(
     ("typed", "canonical"),
-    [("2000K", "2M"), ("1.5M", "1.5M"), (2e9, "2B"), ("2e9", "2B"), ("20m", "20M"), (5000, "5K"), ("0.5B", "500M")],
+    [
+        ("2000K", "2M"),
+        ("1.5M", "1.5M"),
+        (2e9, "2B"),
+        ("2e9", "2B"),
+        ("20m", "20M"),
+        (5000, "5K"),
+        ("0.5B", "500M"),
+    ],
 )
 def test_equal_budgets_have_one_name(typed, canonical):
     assert format_budget(parse_budget(typed)) == canonical

@@ -59,7 +59,16 @@ def test_the_hash_of_a_mapping_does_not_depend_on_its_order(values):
 def test_different_content_has_different_hashes():
     frame = pd.DataFrame({"a": [1.0, 2.0]}, index=pd.date_range("2020-01-01", periods=2))
     shifted = frame.set_axis(frame.index + pd.Timedelta(days=1))
-    contents = [frame, frame.rename(columns={"a": "b"}), frame * 2, shifted, np.arange(2), np.arange(2.0), [0, 1], "01"]
+    contents = [
+        frame,
+        frame.rename(columns={"a": "b"}),
+        frame * 2,
+        shifted,
+        np.arange(2),
+        np.arange(2.0),
+        [0, 1],
+        "01",
+    ]
     assert len({content_hash(content) for content in contents}) == len(contents)
     assert content_hash(frame) == content_hash(frame.copy())
     assert content_hash("ab", "c") != content_hash("a", "bc")

@@ -10,7 +10,7 @@ from finscale.core.errors import FinscaleError
 from finscale.search.config import SearchConfig
 from finscale.search.space import SearchSpace, center, draw, n_values, values_of
 
-SPACE = SearchSpace().distributions()
+DEFAULT = SearchSpace().distributions()
 
 
 def faults_of(space: dict) -> str:
@@ -20,7 +20,7 @@ def faults_of(space: dict) -> str:
 
 
 def test_the_default_space_is_the_published_one() -> None:
-    assert SPACE == {
+    assert dict(DEFAULT) == {
         "learning_rate": FloatDistribution(1e-4, 1e-3, log=True),
         "epochs": CategoricalDistribution((50, 75, 100)),
         "weight_decay": FloatDistribution(1e-4, 5e-3, log=True),
@@ -75,7 +75,7 @@ def test_epochs_and_warm_up_must_be_whole_numbers() -> None:
 
 DISTRIBUTIONS = st.sampled_from(
     [
-        *SPACE.values(),
+        *DEFAULT.values(),
         IntDistribution(10, 200, log=True),
         IntDistribution(0, 1000, step=250),
         IntDistribution(1, 3),
@@ -101,7 +101,7 @@ def test_log_draws_are_uniform_over_decades() -> None:
 
 
 def test_finite_distributions_are_counted() -> None:
-    assert [n_values(found) for found in SPACE.values()] == [math.inf, 3, math.inf, 4, math.inf]
+    assert [n_values(found) for found in DEFAULT.values()] == [math.inf, 3, math.inf, 4, math.inf]
     assert n_values(IntDistribution(0, 10, step=5)) == 3
 
 

@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pandas as pd
-import pytest
 from search_toys import drive
 
 from finscale.search.config import SearchConfig
@@ -31,7 +30,7 @@ def test_an_empty_and_a_running_study_have_the_same_columns(tmp_path: Path) -> N
     _, study = drive(tmp_path, config=SIX, should_stop=lambda: True)
     empty = trials_table(study)
     assert (len(empty), list(empty.columns)) == (0, list(TRIAL_COLUMNS))
-    polls = iter([False] * 2)
+    polls = iter([False])
     _, study = drive(tmp_path, config=SIX, should_stop=lambda: next(polls, True))
     running = trials_table(study)
     assert running["state"].tolist() == ["RUNNING"]
@@ -63,8 +62,3 @@ def test_a_log_line_says_all_about_a_trial(tmp_path: Path) -> None:
         assert f" {name}=" in first
     assert second.startswith("trial 1 failed kind=extreme")
     assert second.endswith("reason='RuntimeError: the toy broke'")
-
-
-@pytest.mark.parametrize("kind", ["extreme", "random"])
-def test_kinds_are_marked(tmp_path: Path, kind: str) -> None:
-    assert kind in set(trials_table(drive(tmp_path, config=SIX)[1])["kind"])

@@ -27,7 +27,7 @@ def enumerate_architectures(
         "context_length": definition.data.context_length,
     }
     table = enumerate_grid(cell.n_budget, **sizes, base=model, tolerance=grid.tolerance)
-    table.attrs = {"budget": cell.budget, **sizes}
+    table.attrs.update(budget=cell.budget, **sizes)
     return table
 
 

@@ -13,7 +13,7 @@ __all__ = ["make_windows", "score_baseline_losses", "summarise_baselines"]
 def make_windows(
     features: pd.DataFrame, checked_bars: pd.DataFrame, definition: ExperimentConfig, horizon: int
 ) -> tuple[WindowData, list[str]]:
-    """Label from raw prices, split with purge, standardise on training rows; warnings stay with the result."""
+    """Label from raw prices, split with purge, standardise on training rows."""
     windows, warnings = build_windows(
         features,
         checked_bars,

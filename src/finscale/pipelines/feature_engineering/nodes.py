@@ -24,7 +24,8 @@ def check_bars(
 
 def describe_bars(checked_bars: pd.DataFrame) -> dict[str, Any]:
     """Write the data card: source, sessions, rows, content hash, adjustments, repairs."""
-    card = data_card(checked_bars, **checked_bars.attrs)
+    told = {str(name): value for name, value in checked_bars.attrs.items()}
+    card = data_card(checked_bars, **told)
     return {**card.model_dump(mode="json"), "line": card.line()}
 
 

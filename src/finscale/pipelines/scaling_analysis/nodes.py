@@ -85,7 +85,8 @@ def _checklist(training: TrainingSettings) -> Checklist:
     return Checklist(
         which_n="all trainable parameters of the retrained winner, counted on the built model",
         d_definition="the same unique training windows for every cell; D does not vary",
-        checkpoint=f"epoch of lowest loss on val_select (patience {training.patience}, min_delta {training.min_delta})",
+        checkpoint=f"epoch of lowest val_select loss (patience {training.patience}, "
+        f"min_delta {training.min_delta})",
         objective="binary cross-entropy; search on val_select, verdict on val_score",
         optimiser=f"{training.optimizer}, {training.schedule} schedule with linear warm-up",
     )

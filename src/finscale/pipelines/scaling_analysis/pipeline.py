@@ -17,7 +17,13 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 analyse_scaling,
                 [
                     *("cell_runs", "cell_trials", "cell_date_losses"),
-                    *("horizon_baseline_losses", "horizon_baseline_scores", "budget_grids", "runs", "data_card"),
+                    *(
+                        "horizon_baseline_losses",
+                        "horizon_baseline_scores",
+                        "budget_grids",
+                        "runs",
+                        "data_card",
+                    ),
                     *("params:definition", "params:sweep", "params:training", "params:provenance"),
                 ],
                 "scaling_study",

@@ -35,7 +35,7 @@ def plan_runs(
     allow_defaults: bool,
     run_spec: str | None,
 ) -> list[RunSpec]:
-    """Resolve what to train: the search's winner with fresh seeds, a named run_spec, or the stated defaults."""
+    """Resolve what to train: the winner with fresh seeds, a named run_spec, or the stated defaults."""
     if run_spec is not None:
         return [read_run_spec(Path(run_spec))]
     best = _winner(best_params, definition, cell, allow_defaults=allow_defaults)
@@ -86,7 +86,10 @@ def train_runs(
     run_spec: str | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train every seed, going on from its checkpoint, and score its best epoch on validation and test."""
-    runs = [_train(spec, windows, training_folder, execution, reproduced=run_spec is not None) for spec in run_specs]
+    runs = [
+        _train(spec, windows, training_folder, execution, reproduced=run_spec is not None)
+        for spec in run_specs
+    ]
     flags = [
         *(["few_positives"] if window_warnings else []),
         *(["allow_defaults"] if best_params is None and run_spec is None else []),
@@ -110,7 +113,9 @@ def _train(
         )
     if run.result.outcome == "stopped":
         saved = f"epoch {run.result.stopped_epoch}, step {run.result.n_steps}"
-        raise Interrupted(f"Training of {spec.cell.id} stopped; its checkpoint holds {saved}.", STOP.exit_code)
+        raise Interrupted(
+            f"Training of {spec.cell.id} stopped; its checkpoint holds {saved}.", STOP.exit_code
+        )
     log_seed_run(run)
     return run
 
@@ -123,5 +128,7 @@ def log_runs(runs: pd.DataFrame) -> pd.DataFrame:
         **{f"base_rate_{split}_loss": losses["base_rate_loss", split] for split in losses["base_rate_loss"]},
     }
     first = runs.drop_duplicates("run_id").set_index("run_id")
-    joined = first.assign(**columns, run_type="final", status=first["outcome"], flags=first["flags"].map(" ".join))
+    joined = first.assign(
+        **columns, run_type="final", status=first["outcome"], flags=first["flags"].map(" ".join)
+    )
     return joined.reset_index()
