@@ -58,9 +58,8 @@ def false_positives() -> None:
             by_horizon = slope_test(x, cells).p_rise
             any_horizon = np.mean(np.min([holm(p) for p in by_horizon], axis=1) <= 0.05)
             rival, naive = np.mean(pooled(x, cells) <= 0.05), np.mean(seeds_as_data(x, cells) <= 0.05)
-            print(
-                f"  {n_budgets}  {correlation:>11}  {ours:8.1%}  {any_horizon:19.1%}  {rival:14.1%}  {naive:14.1%}"
-            )
+            shares = f"{ours:8.1%}  {any_horizon:19.1%}  {rival:14.1%}  {naive:14.1%}"
+            print(f"  {n_budgets}  {correlation:>11}  {shares}")
 
 
 def power() -> None:
@@ -83,9 +82,8 @@ def exponents(n_studies: int = 1000) -> None:
         losses = -cells.mean(axis=1)[:n_studies]
         found = [exponent_interval(10**x, loss).status == "identified" for loss in losses]
         rising = slope_test(x, -losses).p_rise <= 0.05
-        print(
-            f"  K={n_budgets}: profile alone {np.mean(found):.2%}, and under `scaling` {np.mean(found & rising):.2%}"
-        )
+        alone, printed = np.mean(found), np.mean(found & rising)
+        print(f"  K={n_budgets}: profile alone {alone:.2%}, and under `scaling` {printed:.2%}")
 
 
 def intervals(n_series: int = 500, n_dates: int = 600) -> None:

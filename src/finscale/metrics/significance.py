@@ -132,8 +132,9 @@ def date_block_intervals(
 
     Notes
     -----
-    Stationary bootstrap of Politis and Romano (1994). Its intervals are a little narrow for long horizons: over
-    600 dates the nominal 95 % covered 95, 92 and 90 % at horizons 1, 5 and 10 (benchmarks/bench_verdict.py).
+    Stationary bootstrap of Politis and Romano (1994). Its intervals are a little narrow for long horizons:
+    over 600 dates the nominal 95 % covered 95, 92 and 90 % at horizons 1, 5 and 10
+    (benchmarks/bench_verdict.py).
     """
     if differences.index.has_duplicates:
         raise Fault("differences", "have one row per date", "repeated dates", "average them with date_means")

@@ -9,13 +9,15 @@ import pandas as pd
 
 from finscale.archgrid.batching import BatchProvider, choose_batch
 from finscale.core.budgets import Cell
+from finscale.core.errors import FinscaleError
+from finscale.core.files import read_json
 from finscale.core.seeding import derive
 from finscale.models.config import PatchTSTConfig
 from finscale.models.counting import arch_id, count_params
 from finscale.training.config import ExecutionConfig, TrainingConfig, resolve_device
 from finscale.training.events import Event, ignore
 from finscale.training.result import TrainingResult
-from finscale.training.run_spec import Provenance, RunSpec
+from finscale.training.run_spec import Provenance, RunSpec, read_run_spec
 from finscale.windows.data import WindowData
 from finscale.windows.experiment import ExperimentConfig
 
@@ -110,15 +112,32 @@ def train_seed(
     on_event: Callable[[Event], None] = ignore,
     should_stop: Callable[[], bool],
 ) -> SeedRun:
-    """Train one seed in its own directory, going on from a checkpoint there, and score its best weights."""
+    """Train one seed in its own directory, going on from a checkpoint there, and score its best weights.
+
+    A run that has finished under the same specification is not trained again: its record stands.
+    """
     from finscale.training.evaluate import evaluate_run
     from finscale.training.loop import train
 
-    result = train(
-        spec, data, directory=directory, execution=execution, on_event=on_event, should_stop=should_stop
-    )
+    done = _finished(directory, spec)
+    if done is None:
+        done = spec, train(
+            spec, data, directory=directory, execution=execution, on_event=on_event, should_stop=should_stop
+        )
+    executed, result = done
     scored = result.outcome == "complete"
-    return SeedRun(spec, result, evaluate_run(directory, data, execution=execution) if scored else None)
+    return SeedRun(executed, result, evaluate_run(directory, data, execution=execution) if scored else None)
+
+
+def _finished(directory: Path, spec: RunSpec) -> tuple[RunSpec, TrainingResult] | None:
+    """The specification and record of a finished run in ``directory``, if it is the one asked for."""
+    try:
+        executed = read_run_spec(directory / "run_spec.json")
+        result = TrainingResult.read(read_json(directory / "result.json"), subject="result")
+    except FinscaleError:
+        return None
+    same = executed == spec.model_copy(update={"provenance": executed.provenance, "batch": executed.batch})
+    return (executed, result) if same and result.outcome != "stopped" else None
 
 
 def run_rows(runs: Sequence[SeedRun], *, flags: Sequence[str] = (), **columns: Any) -> pd.DataFrame:

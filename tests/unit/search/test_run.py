@@ -127,7 +127,7 @@ def test_a_trial_file_trains_again_to_the_same_loss(
 
 
 def test_processes_and_inline_find_the_same_losses(tmp_path: Path, rows: pd.DataFrame, windows: Path) -> None:
-    config = small(n_trials=3)
+    config = small(n_trials=2)
     search(tmp_path / "a", rows, windows, config)
     search(tmp_path / "b", rows, windows, config.model_copy(update={"executor": "process", "n_workers": 2}))
     found = [[trial.value for trial in load_study(tmp_path / name).trials] for name in "ab"]

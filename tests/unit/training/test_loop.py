@@ -14,6 +14,7 @@ from finscale.training import evaluate
 from finscale.training.events import CheckpointSaved, EpochEnd, Event, Finished, Resumed, Started
 from finscale.training.result import TrainingResult
 from finscale.training.run_spec import RunSpec, fingerprint, read_run_spec
+from finscale.training.stepper import Stepper
 from finscale.windows.data import WindowData
 
 Specs = Callable[..., RunSpec]
@@ -168,6 +169,33 @@ def test_a_truncated_newest_checkpoint_costs_time_and_not_the_result(
     train_tiny(spec, data, name="parts", on_event=events.append)
     assert [event.step for event in events if isinstance(event, Resumed)] == [12]
     _assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_every_epoch_visits_every_training_window_once_in_an_order_of_its_own(
+    make_data: Windows, make_spec: Specs, train_tiny: Trains, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, seen = make_data(), list[int]()
+    real = Stepper.update
+
+    def spied(stepper: Stepper, origins: torch.Tensor) -> torch.Tensor:
+        seen.extend(origins.tolist())
+        return real(stepper, origins)
+
+    monkeypatch.setattr(Stepper, "update", spied)
+    train_tiny(make_spec(data), data)
+    first, second, third = np.split(np.array(seen), 3)
+    assert sorted(first) == sorted(second) == sorted(third) == data.origins["train"].tolist()
+    assert (first != second).any()
+    assert (second != third).any()
+
+
+def test_every_step_draws_its_own_dropout(
+    make_data: Windows, make_spec: Specs, train_tiny: Trains, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, seeds = make_data(), list[int]()
+    monkeypatch.setattr("finscale.training.stepper.seed_device", lambda device, seed: seeds.append(seed))
+    result = train_tiny(make_spec(data), data)
+    assert len(set(seeds)) == len(seeds) == result.n_steps
 
 
 # -- outcomes -----------------------------------------------------------------------------------------------
