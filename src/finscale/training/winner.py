@@ -17,7 +17,7 @@ from finscale.models.counting import arch_id, count_params
 from finscale.training.config import ExecutionConfig, TrainingConfig, resolve_device
 from finscale.training.events import Event, ignore
 from finscale.training.result import TrainingResult
-from finscale.training.run_spec import Provenance, RunSpec, read_run_spec
+from finscale.training.run_spec import Provenance, RunSpec, fingerprint, read_run_spec
 from finscale.windows.data import WindowData
 from finscale.windows.experiment import ExperimentConfig
 
@@ -136,7 +136,8 @@ def _finished(directory: Path, spec: RunSpec) -> tuple[RunSpec, TrainingResult] 
         result = TrainingResult.read(read_json(directory / "result.json"), subject="result")
     except FinscaleError:
         return None
-    same = executed == spec.model_copy(update={"provenance": executed.provenance, "batch": executed.batch})
+    known = {"provenance": executed.provenance, "batch": executed.batch}
+    same = executed == spec.model_copy(update=known) and result.fingerprint == fingerprint(spec)
     return (executed, result) if same and result.outcome != "stopped" else None
 
 

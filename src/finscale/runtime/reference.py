@@ -1,0 +1,123 @@
+"""The reference of parameters, written from the config classes: ``python -m finscale.runtime.reference``."""
+
+import inspect
+import re
+import typing
+from types import NoneType, UnionType
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from finscale.models.config import PatchTSTConfig
+from finscale.runtime.definition import (
+    RUNTIME_KEYS,
+    GridSettings,
+    ScalingSettings,
+    SweepSettings,
+    TrainingSettings,
+)
+from finscale.search.config import SearchConfig
+from finscale.training.config import ExecutionConfig
+from finscale.windows.experiment import ExperimentConfig
+
+__all__ = ["parameters_page"]
+
+_GROUPS: dict[str, type[BaseModel]] = {
+    "experiments.<name>": ExperimentConfig,
+    "hpo": SearchConfig,
+    "training": TrainingSettings,
+    "execution": ExecutionConfig,
+    "grid": GridSettings,
+    "model": PatchTSTConfig,
+    "scaling": ScalingSettings,
+    "sweep": SweepSettings,
+}
+
+
+def parameters_page() -> str:
+    """Return the page ``docs/reference/parameters.md``."""
+    head = [
+        "# Parameters",
+        "",
+        "Written from the config classes by `python -m finscale.runtime.reference`; a test keeps it current.",
+        "",
+        "`--params` takes these top-level keys, and any leaf of `hpo`, `training`, `data` and `scaling` "
+        "(`--params hpo.n_trials=5,data.task=direction`): "
+        + ", ".join(f"`{key}`" for key in RUNTIME_KEYS)
+        + ".",
+        "The other groups belong in an environment's `parameters.yml`. An unknown key is an error.",
+        "",
+    ]
+    return "\n".join([*head, *(line for name, record in _GROUPS.items() for line in _section(name, record))])
+
+
+def _section(name: str, record: type[BaseModel]) -> list[str]:
+    told = _descriptions(record)
+    rows = [
+        f"| `{field}` | {_type(info.annotation)} | {_default(info)} | {told.get(field, '')} |"
+        for field, info in record.model_fields.items()
+    ]
+    table = ["| key | type | default | |", "|---|---|---|---|", *rows, ""]
+    summary = (inspect.getdoc(record) or "").split("\n", maxsplit=1)[0]
+    nested = [
+        line
+        for field, info in record.model_fields.items()
+        for kind in _records(info.annotation)
+        for line in _section(f"{name}.{field}", kind)
+    ]
+    return [f"## `{name}`", "", summary, "", *table, *nested]
+
+
+def _records(annotation: Any) -> list[type[BaseModel]]:
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return [annotation] if annotation.__name__ != "Dimension" else []
+    return []
+
+
+def _type(annotation: Any) -> str:
+    if typing.get_origin(annotation) is typing.Literal:
+        return " or ".join(f"`{choice}`" for choice in typing.get_args(annotation))
+    if isinstance(annotation, UnionType) or typing.get_origin(annotation) is typing.Union:
+        return " or ".join(_type(part) for part in typing.get_args(annotation))
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _type(typing.get_args(annotation)[0])
+    if annotation is NoneType:
+        return "null"
+    if typing.get_origin(annotation) is tuple:
+        return "list of " + _type(typing.get_args(annotation)[0])
+    return str(getattr(annotation, "__name__", annotation))
+
+
+def _default(info: Any) -> str:
+    if info.default is PydanticUndefined:
+        return "required"
+    if isinstance(info.default, BaseModel):
+        return "see below" if _records(type(info.default)) else f"`{_short(info.default)}`"
+    return "`null`" if info.default is None else f"`{info.default}`"
+
+
+def _short(record: BaseModel) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in record.model_dump(exclude_defaults=True).items())
+
+
+def _descriptions(record: type[BaseModel]) -> dict[str, str]:
+    """Read the numpydoc parameters of a record's docstring."""
+    found: dict[str, str] = {}
+    names: list[str] = []
+    for line in (inspect.getdoc(record) or "").splitlines():
+        heading = re.fullmatch(r"([a-z_]+(?:, [a-z_]+)*) : .*", line)
+        if heading:
+            names = heading[1].split(", ")
+        elif names and line.startswith("    "):
+            for name in names:
+                found[name] = (
+                    f"{found.get(name, '')} {line.strip()}".strip().replace("``", "`").replace("|", "\\|")
+                )
+        elif line.strip():
+            names = []
+    return found
+
+
+if __name__ == "__main__":
+    print(parameters_page(), end="")
