@@ -24,6 +24,9 @@ BatchProvider = Literal["measured", "table"]
 _HEADROOM = 0.9
 """Share of the free memory that a predicted peak may fill."""
 
+_PLAINLY_SMALL = 0.25
+"""Share of a CPU's free memory under which a predicted peak needs no real step to be believed."""
+
 _TABLE = ((0.05, 128), (0.2, 64), (0.5, 32))
 """Micro-batch below each memory score; up to 1.0 it is 16, beyond that 8."""
 
@@ -169,7 +172,8 @@ def measured_batch(request: BatchRequest) -> BatchConfig:
     """Return the largest halving of the effective batch that fits the device.
 
     The memory model rules out what cannot fit; then one training step of the real model is run, and halved
-    again for as long as the device runs out of memory. The answer is kept for the life of the process.
+    again for as long as the device runs out of memory. On a CPU with plenty of free memory the model's word
+    is enough. The answer is kept for the life of the process.
 
     Raises
     ------
@@ -196,7 +200,8 @@ def _measure(request: BatchRequest) -> BatchConfig:
     from finscale.archgrid.probe import step_fits
 
     micro = _halve_until(_predicted_to_fit, request, request.effective_batch_size)
-    micro = _halve_until(step_fits, request, micro)
+    if not _is_plainly_small(request, micro):
+        micro = _halve_until(step_fits, request, micro)
     return split_batch(micro, effective_batch_size=request.effective_batch_size)
 
 
@@ -212,6 +217,14 @@ def _predicted_to_fit(request: BatchRequest, micro: int) -> bool:
     from finscale.archgrid.probe import free_bytes
 
     return _predicted(request, micro) <= _HEADROOM * free_bytes(request.device)
+
+
+def _is_plainly_small(request: BatchRequest, micro: int) -> bool:
+    """On a CPU the memory model is within 5 %; a step there costs time that running trials need."""
+    from finscale.archgrid.probe import free_bytes
+
+    on_cpu = request.device.startswith("cpu")
+    return on_cpu and _predicted(request, micro) <= _PLAINLY_SMALL * free_bytes(request.device)
 
 
 def _predicted(request: BatchRequest, micro: int) -> int:

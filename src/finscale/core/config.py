@@ -1,9 +1,12 @@
 """Typed, frozen configuration records: an unknown key is an error, and every fault is shown at once."""
 
+import types
+import typing
 from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from finscale.core.errors import Fault, raise_faults, suggest
 
@@ -14,6 +17,19 @@ class Record(BaseModel):
     """Base class of every configuration and result record."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_lists(cls, values: Any) -> Any:
+        """A list typed on the command line is one string with spaces, or a single value."""
+        if not isinstance(values, Mapping):
+            return values
+        typed = {
+            name: _split(values[name])
+            for name, field in cls.model_fields.items()
+            if name in values and _is_list(field.annotation) and isinstance(values[name], str | int | float)
+        }
+        return {**values, **typed}
 
     @classmethod
     def read(cls, values: Mapping[str, Any], *, subject: str = "") -> Self:
@@ -40,6 +56,16 @@ class Record(BaseModel):
     def leaves(self, prefix: str = "") -> dict[str, Any]:
         """Return the record as a flat ``{"a.b": value}`` dictionary of JSON leaves."""
         return dict(_leaves(self.model_dump(mode="json"), prefix))
+
+
+def _is_list(annotation: Any) -> bool:
+    """Whether a field holds a list and nothing that a string or number could be."""
+    parts = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return all(part is types.NoneType or typing.get_origin(part) is tuple for part in parts)
+
+
+def _split(value: str | int | float) -> list[Any]:
+    return [yaml.safe_load(item) for item in value.split()] if isinstance(value, str) else [value]
 
 
 def _leaves(value: Any, prefix: str) -> list[tuple[str, Any]]:

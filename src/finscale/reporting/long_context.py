@@ -10,6 +10,7 @@ from finscale.reporting.template import MUTED, PALETTE, TEMPLATE
 
 __all__ = ["accuracy_against_length", "accuracy_by_depth"]
 
+_SHADES = [[0, "#eef3f8"], [0.5, PALETTE[0]], [1, "#08284a"]]
 _TITLES = {"needle": "needle: the key is written once", "latest": "latest: the last of several writes"}
 
 
@@ -69,7 +70,9 @@ def accuracy_by_depth(rows: pd.DataFrame, *, title: str, provenance: str) -> go.
     figure.update_xaxes(title="length (symbols)", type="category")
     figure.update_yaxes(type="category", autorange="reversed")
     figure.update_yaxes(title="depth (0: oldest)", col=1)
-    figure.update_layout(coloraxis={"cmin": 0, "cmax": 1, "colorbar": {"title": "accuracy"}})
+    figure.update_layout(
+        coloraxis={"cmin": 0, "cmax": 1, "colorscale": _SHADES, "colorbar": {"title": "accuracy"}}
+    )
     caption = "Accuracy by sequence length and by the depth at which the answer was last written."
     return _finish(
         figure, title=f"{title}: accuracy by length and depth", caption=caption, provenance=provenance
@@ -81,7 +84,7 @@ def _lines(rows: pd.DataFrame, mode: str, colour: str, *, legend: bool) -> list[
     pooled, single = pool(rows, ["length"]), pool(rows, ["length", "seed"])
     error = {"array": pooled["high"] - pooled["acc"], "arrayminus": pooled["acc"] - pooled["low"]}
     style = {"line": {"color": colour}, "name": mode, "legendgroup": mode}
-    faint = {"color": colour, "opacity": 0.35, "size": 5}
+    faint = {"color": colour, "opacity": 0.5, "size": 5}
     hover = [f"seed {seed}" for seed in single["seed"]]
     points = {"mode": "markers", "marker": faint, "text": hover, "name": mode, "legendgroup": mode}
     return [
@@ -102,6 +105,7 @@ def _heat_map(table: pd.DataFrame) -> go.Heatmap:
 
 def _finish(figure: go.Figure, *, title: str, caption: str, provenance: str) -> go.Figure:
     figure.update_layout(template=TEMPLATE, title=title, height=460, margin={"t": 84, "b": 110})
+    figure.update_layout(legend={"x": 1, "xanchor": "right", "y": 1.22, "yanchor": "top"})
     figure.update_layout(meta={"caption": caption, "provenance": provenance})
     place = {"xref": "paper", "yref": "paper", "x": 0, "y": 0, "xanchor": "left", "yanchor": "top"}
     text = f"{caption}<br>{provenance}"

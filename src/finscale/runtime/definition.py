@@ -191,7 +191,7 @@ def _experiment(parameters: Mapping[str, Any], sources: tuple[str, ...] | None) 
     if name not in blocks:
         raise Fault("experiment", "be defined in conf", name, suggest(str(name), blocks))
     block = dict(blocks[name])
-    block["data"] = {**block.get("data", {}), **_data_overrides(parameters)}
+    block["data"] = {**block.get("data", {}), **_group(parameters, "data")}
     if parameters.get("seed") is not None:
         block["seed"] = parameters["seed"]
     definition = ExperimentConfig.read({"name": name, **block}, subject="")
@@ -204,14 +204,6 @@ def _experiment(parameters: Mapping[str, Any], sources: tuple[str, ...] | None) 
         faults.add(Fault("data.feature_set", "be defined in conf", definition.data.feature_set, remedy))
     faults.raise_all()
     return definition
-
-
-def _data_overrides(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    overrides = _group(parameters, "data")
-    split = overrides.get("split")
-    if isinstance(split, Mapping) and isinstance(split.get("fractions"), str):
-        overrides["split"] = {**split, "fractions": tuple(split["fractions"].split())}
-    return overrides
 
 
 def _block(parameters: Mapping[str, Any]) -> None:

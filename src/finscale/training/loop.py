@@ -142,7 +142,8 @@ class _Run:
     def _ended(self) -> bool:
         n_epochs = min(self.training.epochs, self.training.max_epochs or self.training.epochs)
         patience_lost = self.progress.early_stopping.exhausted(self.training)
-        return len(self.progress.curve) >= n_epochs or self._at_last_step() or patience_lost
+        at_cap = self._at_last_step() and self.step_in_epoch == 0
+        return len(self.progress.curve) >= n_epochs or at_cap or patience_lost
 
     def _at_last_step(self) -> bool:
         return self.training.max_steps is not None and self.stepper.step >= self.training.max_steps
@@ -168,8 +169,9 @@ class _Run:
 
     def _close(self, began: float, first_step: int) -> Outcome | None:
         """End an epoch: validate, keep the weights if they are the best, report."""
-        n_seen, trained_s = self._n_windows(self.step_in_epoch), time.perf_counter() - began
-        train_loss, p = float(self.loss_sum) / n_seen, self._probabilities()
+        n_seen = self._n_windows(self.step_in_epoch)
+        train_loss = float(self.loss_sum) / n_seen
+        trained_s, p = time.perf_counter() - began, self._probabilities()
         if not (math.isfinite(train_loss) and np.isfinite(p).all()):
             return "diverged"
         record = EpochRecord(

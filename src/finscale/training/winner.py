@@ -121,8 +121,16 @@ def train_seed(
 
     done = _finished(directory, spec)
     if done is None:
-        done = spec, train(
-            spec, data, directory=directory, execution=execution, on_event=on_event, should_stop=should_stop
+        done = (
+            spec,
+            train(
+                spec,
+                data,
+                directory=directory,
+                execution=execution,
+                on_event=on_event,
+                should_stop=should_stop,
+            ),
         )
     executed, result = done
     scored = result.outcome == "complete"

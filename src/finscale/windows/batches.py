@@ -23,8 +23,8 @@ class DeviceWindows:
     """
 
     def __init__(self, data: WindowData, device: torch.device | str) -> None:
-        self._values = torch.from_numpy(data.values).to(device)
-        self._targets = torch.from_numpy(data.targets).to(device)
+        self._values = torch.tensor(data.values, device=device)
+        self._targets = torch.tensor(data.targets, device=device)
         self._offsets = torch.arange(1 - data.spec.context_length, 1, device=device)
 
     def gather(self, origins: Int[Tensor, " B"]) -> Batch:

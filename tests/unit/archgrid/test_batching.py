@@ -82,6 +82,7 @@ class Device:
         monkeypatch.setattr(probe, "free_bytes", lambda device: n_bytes)
         monkeypatch.setattr(probe, "step_fits", self.step_fits)
         monkeypatch.setattr("finscale.archgrid.batching._measured", {})
+        monkeypatch.setattr("finscale.archgrid.batching._PLAINLY_SMALL", 0.0)
 
     def step_fits(self, request: BatchRequest, micro: int) -> bool:
         self.steps.append(micro)
@@ -92,6 +93,19 @@ def test_a_batch_that_fits_is_taken_whole_after_one_step(monkeypatch: pytest.Mon
     device = Device(monkeypatch, n_bytes=1e12)
     assert choose_batch("measured", CONFIG, **SIZES) == split_batch(128, effective_batch_size=128)
     assert device.steps == [128]
+
+
+@pytest.mark.parametrize(
+    ("device", "share", "steps"), [("cpu", 0.2, []), ("cpu", 0.3, [128]), ("cuda", 0.2, [128])]
+)
+def test_on_a_cpu_a_plainly_small_model_is_believed_without_a_step(
+    monkeypatch: pytest.MonkeyPatch, device: str, share: float, steps: list[int]
+) -> None:
+    peak = predict_memory(CONFIG, **SIZES, micro_batch_size=128, device_type=device).total
+    fake = Device(monkeypatch, n_bytes=peak / share)
+    monkeypatch.setattr("finscale.archgrid.batching._PLAINLY_SMALL", 0.25)
+    assert choose_batch("measured", CONFIG, **SIZES, device=device).micro_batch_size == 128
+    assert fake.steps == steps
 
 
 def test_what_is_predicted_not_to_fit_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:

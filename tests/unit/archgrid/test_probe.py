@@ -63,6 +63,7 @@ def test_a_full_device_is_an_answer(monkeypatch: pytest.MonkeyPatch, error: Exce
     monkeypatch.setattr(PatchTST, "forward", full)
     assert not probe.step_fits(request(), 41)
     monkeypatch.setattr("finscale.archgrid.batching._measured", {})
+    monkeypatch.setattr("finscale.archgrid.batching._PLAINLY_SMALL", 0.0)
     batch = choose_batch("measured", PATCHTST, n_features=3, context_length=24)
     assert (batch.micro_batch_size, batch.accumulation_steps) == (32, 4)
 

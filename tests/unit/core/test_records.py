@@ -105,3 +105,16 @@ def test_broken_json_is_the_users_kind_of_error(tmp_path, content):
         read_json(path)
     with pytest.raises(Fault, match="run the search"):
         read_json(tmp_path / "absent.json", remedy="run the search")
+
+
+class Listed(Record):
+    shares: tuple[float, ...] = ()
+    names: tuple[str, ...] | None = None
+    word: str = ""
+
+
+def test_a_list_can_be_typed_as_one_string_or_a_single_value():
+    listed = Listed.read({"shares": "0.5 0.25 1e-3", "names": "a b", "word": "a b"})
+    assert listed == Listed(shares=(0.5, 0.25, 0.001), names=("a", "b"), word="a b")
+    assert Listed.read({"shares": 1}).shares == (1.0,)
+    assert Listed.read({"names": None}).names is None

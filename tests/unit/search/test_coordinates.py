@@ -36,10 +36,14 @@ def test_ties_go_to_the_lowest_arch_id() -> None:
     assert nearest_row(points, ["a", "b", "c"], target) == 0
 
 
-def test_shape_outweighs_size_by_the_published_weights() -> None:
-    points = np.array([[0.5, 1.0, 1, 2], [0.56, 0.0, 1, 2]])
-    target = {"shape": 0.5, "size": 0.0, "log2_heads": 1.0, "ff_ratio": 2.0}
-    assert nearest_row(points, ["a", "b"], target) == 0
+def test_distances_are_weighted_as_published() -> None:
+    """Points at weighted distances 1.00, 1.01, 1.02 and 1.03, each along its own coordinate."""
+    weights = np.array([10, 0.5, 0.7, 0.7])
+    points = np.diag(np.array([1.00, 1.01, 1.02, 1.03]) / weights)
+    origin = dict.fromkeys(COORDINATES, 0.0)
+    for first in range(4):
+        assert nearest_row(points[first:], ["a"] * 4, origin) == 0
+        assert nearest_row(points[first:][::-1], ["a"] * 4, origin) == 3 - first
 
 
 def test_a_row_outside_the_band_is_refused(grid: pd.DataFrame) -> None:

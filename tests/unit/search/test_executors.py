@@ -3,7 +3,9 @@
 import dataclasses
 import os
 import signal
+import sys
 import time
+import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -150,11 +152,22 @@ def test_every_attempt_has_a_process_of_its_own(processes: ProcessExecutor, tmp_
     assert len(pids | {str(os.getpid())}) == 3
 
 
-def test_a_child_runs_one_quiet_thread_and_does_not_import_the_command_line(
+def test_a_child_runs_one_quiet_thread(processes: ProcessExecutor, tmp_path: Path) -> None:
+    found = run(processes, a_job(tmp_path, function="toy_trials:environment_trial"))[0].outcome
+    assert found.metrics == {"threads": 1, "wait_policy": "PASSIVE"}
+
+
+def test_a_child_does_not_import_the_command_line(
     processes: ProcessExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = run(processes, a_job(tmp_path, function="toy_trials:environment_trial"))[0].outcome
-    assert found.metrics == {"threads": 1, "wait_policy": "PASSIVE", "main_file": None}
+    script, marker = tmp_path / "command.py", tmp_path / "imported"
+    script.write_text(f"open({str(marker)!r}, 'w').close()")
+    command = types.ModuleType("__main__")
+    command.__file__ = str(script)
+    monkeypatch.setitem(sys.modules, "__main__", command)
+    assert run(processes, a_job(tmp_path))[0].outcome.outcome == "complete"
+    assert sys.modules["__main__"] is command
+    assert not marker.exists()
 
 
 def test_closing_ends_what_still_runs(tmp_path: Path) -> None:

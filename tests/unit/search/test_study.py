@@ -61,7 +61,8 @@ def test_a_second_driver_is_refused_with_the_holders_name(tmp_path: Path) -> Non
             assert f'"pid": {os.getpid()}' in (tmp_path / "study.db.lock").read_text()
 
 
-def test_a_restart_archives_everything_but_the_lock(tmp_path: Path) -> None:
+def test_a_restart_archives_everything_but_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finscale.search.study._now", lambda: "2026-01-31T12:00:00+00:00")
     assert archive_study(tmp_path) is None
     targets = []
     for run in range(2):

@@ -56,7 +56,8 @@ def draw_retrieval(
 ) -> tuple[Any, Any]:
     """Draw accuracy against length, and the heat-map over length and depth."""
     config = read_block(long_context, long_context_blocks)
-    place = f"commit {provenance['commit']} · environment {provenance['environment']}"
+    commit = provenance["commit"] + (" (modified)" if provenance["dirty"] else "")
+    place = f"commit {commit} · environment {provenance['environment']}"
     labels = {
         "title": config.experiment_name,
         "provenance": f"{place} · block {long_context} {record['training_hash']}",
