@@ -52,7 +52,9 @@ def test_a_killed_training_goes_on_from_its_checkpoint(project):
     params = f"training.n_seeds=1,{shared}"
 
     def has_checkpoint() -> bool:
-        return any(training.glob("seed_*/checkpoints/*/*.json")) or any(training.glob("seed_*/checkpoints/*.json"))
+        return any(training.glob("seed_*/checkpoints/*/*.json")) or any(
+            training.glob("seed_*/checkpoints/*.json")
+        )
 
     project.interrupt(*command, params, when=has_checkpoint, number=signal.SIGKILL)
     assert not list(training.glob("seed_*/result.json"))
@@ -63,7 +65,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(project):
     assert record["outcome"] == "complete"
     assert [row["epoch"] for row in record["curve"]] == list(range(1, record["stopped_epoch"] + 1))
     runs = pd.read_parquet(project.folder / "data/test/07_model_output/sp500_test/5K_h1/runs.parquet")
-    assert runs["seed"].nunique() == 1
+    assert len(set(runs["seed"])) == 1
 
 
 def test_a_sweep_goes_on_after_a_cell_that_fails_and_says_so(project):

@@ -48,7 +48,9 @@ def test_records_tell_what_was_executed(swept):
     assert ((runs["n_params"] - 5000).abs() <= 1250).all()
     assert runs["seed"].nunique() == 2
     assert (runs["effective_batch_size"] == 128).all()
-    assert runs["excess_loss"].to_numpy() == pytest.approx((runs["base_rate_loss"] - runs["log_loss"]).to_numpy())
+    assert runs["excess_loss"].to_numpy() == pytest.approx(
+        (runs["base_rate_loss"] - runs["log_loss"]).to_numpy()
+    )
 
 
 def test_losses_by_date_average_to_the_recorded_loss(swept):
@@ -124,6 +126,16 @@ def test_a_trial_file_is_reproduced_exactly_and_is_no_result_of_the_cell(swept):
 
 
 def test_no_file_is_written_outside_the_data_folder(swept):
-    allowed = {"data", "conf", "src", "mlflow.db", "mlartifacts", "pyproject.toml", ".telemetry", ".mlflow.lock", ".viz"}
+    allowed = {
+        "data",
+        "conf",
+        "src",
+        "mlflow.db",
+        "mlartifacts",
+        "pyproject.toml",
+        ".telemetry",
+        ".mlflow.lock",
+        ".viz",
+    }
     made = set(os.listdir(swept.folder)) - {"sweep.log", "interrupted.log"}
     assert made <= allowed

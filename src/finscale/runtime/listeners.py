@@ -1,9 +1,9 @@
 """What the shell does with the domain's events: progress, MLflow, STOP files."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from finscale.core.budgets import Cell
 from finscale.core.errors import FinscaleError
@@ -13,9 +13,10 @@ from finscale.runtime.progress import Tracker, track
 from finscale.runtime.stopping import STOP
 from finscale.search.driver import SearchEvent, trial_directory
 from finscale.training.events import EpochEnd, Event
+from finscale.training.run_spec import RunSpec
 from finscale.training.winner import SeedRun
 
-__all__ = ["SearchListener", "log_seed_run", "watch_training"]
+__all__ = ["SearchListener", "SeedsListener", "log_seed_run", "watch_training"]
 
 _CURVE = {"train_loss": "train_loss", "val_loss": "val_loss", "learning_rate": "learning_rate"}
 
@@ -67,6 +68,31 @@ def _curve(path: Path) -> dict[str, list[tuple[int, float]]]:
     except (FinscaleError, KeyError):
         return {}
     return {name: [(row["epoch"], row[key]) for row in epochs] for name, key in _CURVE.items()}
+
+
+class SeedsListener:
+    """Follow several seeds that train at the same time: one line of progress over all their epochs."""
+
+    def __init__(self, cell_id: str, specs: Sequence[RunSpec]) -> None:
+        self._label, self._specs = f"Train {cell_id}, {len(specs)} seeds", specs
+        self._epochs = dict.fromkeys(range(len(specs)), 0)
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        total = sum(spec.training.max_epochs or spec.training.epochs for spec in self._specs)
+        self._tracker = self._open.enter_context(track(self._label, total))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._open.close()
+
+    def __call__(self, number: int, values: Mapping[str, Any]) -> None:
+        """Receive one epoch of one seed."""
+        self._epochs[number] = values["epoch"]
+        self._tracker.show(
+            sum(self._epochs.values()),
+            f"seed {self._specs[number].seed}: epoch {values['epoch']}, loss {values['val_loss']:.4f}",
+        )
 
 
 @contextmanager

@@ -20,6 +20,7 @@ _RECORDED = (
     "best_epoch",
     "stopped_epoch",
     "n_steps",
+    "seconds",
     "base_rate_loss",
     "peak_memory_bytes",
     "device",

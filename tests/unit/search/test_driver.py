@@ -1,11 +1,9 @@
 """The promises of a search: exact totals, contiguous numbers, nothing lost, whatever is killed or stopped."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 import search_toys
 from optuna.trial import FrozenTrial, TrialState
 from search_toys import drive, toy_grid
+from toy_trials import is_alive, wait_until
 
 from finscale.search.config import SearchConfig
 from finscale.search.driver import SearchEvent, trial_directory
@@ -40,13 +39,6 @@ def essence(study: optuna.Study) -> list[tuple]:
     return [
         (t.number, t.params, t.value, t.user_attrs["kind"], t.user_attrs["arch_id"]) for t in study.trials
     ]
-
-
-def wait_until(happened: Callable[[], bool], seconds: float = 60.0) -> None:
-    give_up_at = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.05)
 
 
 # -- totals and order ---------------------------------------------------------------------------------------
@@ -293,11 +285,3 @@ def children_are_gone(directory: Path, number: int) -> bool:
     path = trial_directory(directory, number) / "attempts"
     pids = [int(line.split()[0]) for line in path.read_text().splitlines()] if path.exists() else []
     return not any(is_alive(pid) for pid in pids)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"

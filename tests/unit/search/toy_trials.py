@@ -53,3 +53,27 @@ def environment_trial(payload: Mapping[str, Any], directory: Path, **_channel: A
 
     found = {"threads": torch.get_num_threads(), "wait_policy": os.environ["OMP_WAIT_POLICY"]}
     return {"outcome": "complete", "value": 0.0, "metrics": found}
+
+
+def hold(tie: str, path: Path) -> None:
+    """Tie this process to its driver, say where it is, and wait."""
+    from finscale.search import lifeline
+
+    getattr(lifeline, tie)()
+    write_text(path, str(os.getpid()))
+    time.sleep(60)
+
+
+def wait_until(happened: Callable[[], bool], seconds: float = 60.0) -> None:
+    give_up_at = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.05)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"

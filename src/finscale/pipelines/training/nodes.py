@@ -9,10 +9,12 @@ from finscale.core.budgets import Cell
 from finscale.core.errors import Fault, Interrupted
 from finscale.models.config import PatchTSTConfig
 from finscale.runtime.definition import TrainingSettings
-from finscale.runtime.listeners import log_seed_run, watch_training
+from finscale.runtime.listeners import SeedsListener, log_seed_run, watch_training
 from finscale.runtime.stopping import STOP
 from finscale.search.best import BestParams
 from finscale.search.config import SearchConfig
+from finscale.search.finals import train_side_by_side
+from finscale.search.processes import ProcessExecutor
 from finscale.training.config import SMOKE_TEST_DEFAULTS, ExecutionConfig
 from finscale.training.run_spec import Provenance, RunSpec, read_run_spec
 from finscale.training.winner import SeedRun, date_loss_rows, run_rows, seeds_of, train_seed, winner_spec
@@ -82,14 +84,17 @@ def train_runs(
     training_folder: Path,
     window_warnings: list[str],
     execution: ExecutionConfig,
+    hpo: SearchConfig,
+    windows_folder: Path,
     best_params: dict[str, Any] | None,
     run_spec: str | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train every seed, going on from its checkpoint, and score its best epoch on validation and test."""
-    runs = [
-        _train(spec, windows, training_folder, execution, reproduced=run_spec is not None)
-        for spec in run_specs
-    ]
+    name = "run_spec_{}_{}" if run_spec is not None else "seed_{1}"
+    folders = [training_folder / name.format(spec.arch_id, spec.seed) for spec in run_specs]
+    if hpo.executor == "process" and len(run_specs) > 1:
+        _train_side_by_side(run_specs, folders, windows_folder, execution, hpo.n_slots)
+    runs = [_train(spec, windows, folder, execution) for spec, folder in zip(run_specs, folders, strict=True)]
     flags = [
         *(["few_positives"] if window_warnings else []),
         *(["allow_defaults"] if best_params is None and run_spec is None else []),
@@ -98,15 +103,35 @@ def train_runs(
     return rows, date_loss_rows(runs)
 
 
-def _train(
-    spec: RunSpec, windows: WindowData, folder: Path, execution: ExecutionConfig, *, reproduced: bool
-) -> SeedRun:
-    name = f"run_spec_{spec.arch_id}_{spec.seed}" if reproduced else f"seed_{spec.seed}"
+def _train_side_by_side(
+    specs: list[RunSpec], folders: list[Path], windows_folder: Path, execution: ExecutionConfig, n_slots: int
+) -> None:
+    """Use all worker slots; each seed's record is then found finished."""
+    cell = specs[0].cell.id
+    with (
+        SeedsListener(cell, specs) as listener,
+        ProcessExecutor(n_slots=n_slots, on_report=listener) as executor,
+    ):
+        is_done = train_side_by_side(
+            specs,
+            folders,
+            windows_directory=windows_folder,
+            execution=execution,
+            executor=executor,
+            should_stop=STOP.requested,
+        )
+    if not is_done:
+        raise Interrupted(
+            f"Training of {cell} stopped; checkpoints hold what its seeds reached.", STOP.exit_code
+        )
+
+
+def _train(spec: RunSpec, windows: WindowData, folder: Path, execution: ExecutionConfig) -> SeedRun:
     with watch_training(f"Train {spec.cell.id} seed {spec.seed}", spec.training.epochs) as listen:
         run = train_seed(
             spec,
             windows,
-            directory=folder / name,
+            directory=folder,
             execution=execution,
             on_event=listen,
             should_stop=STOP.requested,

@@ -29,7 +29,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 train_runs,
                 [
                     *("run_specs", "windows", "training_folder", "window_warnings", "params:execution"),
-                    *("best_params", "params:run_spec"),
+                    *("params:hpo", "windows_folder", "best_params", "params:run_spec"),
                 ],
                 ["runs", "date_losses"],
                 name="train_runs",
