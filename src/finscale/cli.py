@@ -93,7 +93,7 @@ def _refuse_unknown(names: Sequence[str]) -> None:
 @contextlib.contextmanager
 def _plain_errors() -> Iterator[None]:
     """A user's mistake is one screen of text and exit code 1; a stop is its own exit code."""
-    from finscale.core.errors import FinscaleError, Interrupted
+    from finscale.core.errors import Interrupted, user_fault
 
     try:
         yield
@@ -104,22 +104,11 @@ def _plain_errors() -> Iterator[None]:
         click.secho(f"Interrupted. Continue with the same command: {_command()}", fg="yellow", err=True)
         sys.exit(130)
     except Exception as error:
-        fault = _user_fault(error, FinscaleError)
+        fault = user_fault(error)
         if fault is None:
             raise
         click.secho(f"Error: {fault}", fg="red", err=True)
         sys.exit(1)
-
-
-def _user_fault(error: BaseException | None, kind: type[Exception]) -> str | None:
-    """The user's mistake behind an exception that Kedro or OmegaConf may have wrapped."""
-    while error is not None:
-        if isinstance(error, kind):
-            return str(error)
-        if type(error).__name__ in ("ParameterValidationError", "KedroCliError"):
-            return str(error)
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def _command() -> str:

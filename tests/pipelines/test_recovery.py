@@ -69,12 +69,19 @@ def test_a_killed_training_goes_on_from_its_checkpoint(project):
 
 
 def test_a_sweep_goes_on_after_a_cell_that_fails_and_says_so(project):
-    done = project.kedro("sweep", "--env", "test", "-p", "arch_grid", "--budgets", "4K,5K")
+    done = project.kedro(
+        "sweep", "--env", "test", "-p", "dataset", "--budgets", "5K", "--horizons", "1,4000,2"
+    )
     assert done.code == 1
-    assert "failed" in done.out
-    assert "done" in done.out
-    grids = [path.name for path in (project.folder / "data/test/05_model_input").glob("grid_*.parquet")]
-    assert len(grids) == 1
+    rows = {line.split("│")[1].strip(): line for line in done.out.splitlines() if line.startswith("│ 5K_h")}
+    assert {cell: "failed" in row for cell, row in rows.items()} == {
+        "5K_h1": False,
+        "5K_h2": False,
+        "5K_h4000": True,
+    }
+    assert "Traceback" not in done.out
+    made = {path.parent.name for path in (project.folder / "data/test/05_model_input").glob("*/windows.json")}
+    assert made == {"sp500_test_h1", "sp500_test_h2"}
 
 
 def test_a_stop_file_ends_a_sweep_after_the_running_trials(project):

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["Fault", "FinscaleError", "Interrupted", "raise_faults", "suggest"]
+__all__ = ["Fault", "FinscaleError", "Interrupted", "raise_faults", "suggest", "user_fault"]
 
 
 class FinscaleError(ValueError):
@@ -85,3 +85,18 @@ def suggest(word: str, legal: Iterable[str]) -> str:
     words = sorted(legal)
     near = difflib.get_close_matches(word, words, n=1)
     return f"did you mean {near[0]!r}?" if near else "use one of: " + ", ".join(words)
+
+
+def user_fault(error: BaseException | None) -> str | None:
+    """Return the message of the user's mistake behind an exception that a framework may have wrapped.
+
+    Returns
+    -------
+    str or None
+        None when no cause of ``error`` is a `FinscaleError`: then it is a fault of ours.
+    """
+    while error is not None:
+        if isinstance(error, FinscaleError) or type(error).__name__ == "KedroCliError":
+            return str(error)
+        error = error.__cause__ or error.__context__
+    return None

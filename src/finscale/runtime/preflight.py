@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from finscale.core.budgets import parse_budget
-from finscale.core.errors import Fault, FinscaleError, raise_faults
+from finscale.core.errors import Fault, FinscaleError, raise_faults, user_fault
 from finscale.runtime.definition import group
 from finscale.training.config import ExecutionConfig, resolve_device
 
@@ -90,15 +90,11 @@ def require(checks: Iterable[Check]) -> None:
 def _run(name: str, check: Callable[[], str]) -> Check:
     try:
         return Check(name, check())
-    except FinscaleError as fault:
-        return Check(name, "", fault)
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, FinscaleError):
-            cause = cause.__cause__ or cause.__context__
-        if isinstance(cause, FinscaleError):
-            return Check(name, "", cause)
-        raise
+        fault = user_fault(error)
+        if fault is None:
+            raise
+        return Check(name, "", FinscaleError(fault))
 
 
 def _memory() -> str:

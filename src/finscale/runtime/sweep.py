@@ -16,7 +16,7 @@ from rich import get_console
 from rich.table import Table
 
 from finscale.core.budgets import Cell, cells_of
-from finscale.core.errors import Interrupted
+from finscale.core.errors import Interrupted, user_fault
 from finscale.features.bars import validate_bars
 from finscale.runtime.definition import group
 from finscale.runtime.preflight import Check, preflight, require
@@ -113,8 +113,14 @@ def _run_cell(cell: Cell, names: Sequence[str], env: str | None, params: Mapping
     except Interrupted as stop:
         return CellOutcome(cell.id, "stopped", time.monotonic() - started, str(stop))
     except Exception as error:
-        logger.exception("Cell %s failed; the sweep goes on", cell.id)
-        return CellOutcome(cell.id, "failed", time.monotonic() - started, str(error).splitlines()[0])
+        fault = user_fault(error)
+        if fault is None:
+            logger.exception("Cell %s failed; the sweep goes on", cell.id)
+        else:
+            logger.error("Cell %s failed; the sweep goes on: %s", cell.id, fault)
+        return CellOutcome(
+            cell.id, "failed", time.monotonic() - started, (fault or str(error)).splitlines()[0]
+        )
     return CellOutcome(cell.id, "done", time.monotonic() - started)
 
 

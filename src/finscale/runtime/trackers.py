@@ -52,6 +52,8 @@ class TrackingHooks(MlflowHook):
             config["server"]["mlflow_tracking_uri"] = local
         config["tracking"]["experiment"]["name"] = group(context.params, "definition").mlflow_experiment
         context.config_loader["mlflow"] = config
+        # MLflow sets its own level when it is imported
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
         with _first_use(Path(project_root())):
             super().after_context_created(context)
 

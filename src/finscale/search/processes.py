@@ -68,7 +68,7 @@ class ProcessExecutor(Executor):
 
     def cancel(self, number: int) -> None:
         """Send the word; a child that is gone already shows in `poll`."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, KeyError):
             self._children[number].connection.send("stop")
 
     def close(self) -> None:

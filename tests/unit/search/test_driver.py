@@ -193,7 +193,7 @@ def test_a_stop_reaches_processes_at_their_next_step(tmp_path: Path) -> None:
     def begun() -> bool:
         return all((trial_directory(tmp_path, number) / "epoch").exists() for number in (0, 1))
 
-    result, study = drive(tmp_path, config=config, epochs=10**6, seconds_per_epoch=0.01, should_stop=begun)
+    result, study = drive(tmp_path, config=config, epochs=1000, seconds_per_epoch=0.01, should_stop=begun)
     assert result.outcome == "stopped"
     assert [trial.state for trial in study.trials] == [TrialState.RUNNING] * 2
 
