@@ -1,5 +1,6 @@
 """Project settings: the doors through which Kedro finds our hooks, resolvers and configuration."""
 
+from finscale.runtime.config_loader import FinscaleConfigLoader
 from finscale.runtime.hooks import ProjectHooks
 from finscale.runtime.resolvers import RESOLVERS
 from finscale.runtime.trackers import TrackingHooks
@@ -8,6 +9,7 @@ from finscale.runtime.trackers import TrackingHooks
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)
 HOOKS = (ProjectHooks(), TrackingHooks())
 
+CONFIG_LOADER_CLASS = FinscaleConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",

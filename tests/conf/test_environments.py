@@ -8,22 +8,23 @@ import yaml
 from kedro.config import OmegaConfigLoader
 
 from finscale.core.errors import FinscaleError
+from finscale.runtime.config_loader import FinscaleConfigLoader
 from finscale.runtime.definition import resolve
 from finscale.settings import CONFIG_LOADER_ARGS
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ENVIRONMENTS = ["base", "local", "local_mps", "colab_a100", "cluster", "demo", "test"]
 CELLS = [("5K", 1), ("2000K", 3.0), ("2B", 10)]
-EXECUTION = {"execution", "device"}
+EXECUTION = {"execution", "device", "provenance"}
 EXECUTION_OF_SEARCH = {"executor", "n_workers", "batch_provider"}
 
 
-def loader(env: str, **runtime_params: Any) -> OmegaConfigLoader:
-    return OmegaConfigLoader(str(CONF), env=env, runtime_params=runtime_params, **CONFIG_LOADER_ARGS)
+def loader(env: str, **runtime_params: Any) -> FinscaleConfigLoader:
+    return FinscaleConfigLoader(str(CONF), env=env, runtime_params=runtime_params, **CONFIG_LOADER_ARGS)
 
 
 def resolved(env: str, **runtime_params: Any) -> dict[str, Any]:
-    return resolve(loader(env, **runtime_params)["parameters"], sources=["sp500", "nasdaq"])
+    return loader(env, **runtime_params)["parameters"]
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
@@ -67,9 +68,11 @@ def test_demo_and_test_have_an_experiment_and_a_data_folder_of_their_own():
     named = {
         env: (resolved(env)["definition"]["name"], resolved(env)["paths"]["data"]) for env in ENVIRONMENTS
     }
-    assert named["demo"] == ("sp500_demo", "data/demo")
-    assert named["test"] == ("sp500_test", "data/test")
-    assert {named[env] for env in ENVIRONMENTS[:5]} == {("spy_daily_threshold_1pct", "data")}
+    assert named["demo"] == ("sp500_demo", str(CONF.parent / "data/demo"))
+    assert named["test"] == ("sp500_test", str(CONF.parent / "data/test"))
+    assert {named[env] for env in ENVIRONMENTS[:5]} == {
+        ("spy_daily_threshold_1pct", str(CONF.parent / "data"))
+    }
 
 
 def test_the_title_of_every_experiment_says_what_data_it_is():
@@ -82,7 +85,7 @@ def test_the_title_of_every_experiment_says_what_data_it_is():
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_an_unknown_key_in_a_file_is_refused(env):
-    parameters = loader(env)["parameters"]
+    parameters = OmegaConfigLoader(str(CONF), env=env, **CONFIG_LOADER_ARGS)["parameters"]
     with pytest.raises(FinscaleError, match="did you mean 'experiment'"):
         resolve({**parameters, "experimnet": 1}, sources=None)
 
@@ -103,3 +106,9 @@ def test_every_environment_directory_is_kept_by_git_and_is_valid_yaml():
         assert (CONF / env / ".gitkeep").exists(), env
         for file in (CONF / env).glob("*.yml"):
             assert yaml.safe_load(file.read_text()) is not None
+
+
+def test_bars_are_bound_to_the_source_of_the_experiment():
+    assert loader("base", data={"source": "nasdaq"})["catalog"]["bars"]["source"]["symbol"] == "nasdaq"
+    own = loader("base", data={"source": "file", "path": "my.csv"})["catalog"]["bars"]["source"]
+    assert own == {"kind": "file", "path": "my.csv"}

@@ -33,6 +33,11 @@ def project_root() -> str:
     return str(find_kedro_project(Path.cwd()) or Path.cwd())
 
 
+def data_folder(path: str) -> str:
+    """Return the data folder as an absolute path; a relative one lies in the project."""
+    return str(Path(project_root()) / path)
+
+
 def reproduced(run_spec: str | None) -> str:
     """Return the prefix of files that hold a reproduced run, which is no result of the cell."""
     return "reproduced_" if run_spec else ""
@@ -44,5 +49,6 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
     "horizon": parse_horizon,
     "experiment_folder": experiment_folder,
     "project_root": project_root,
+    "data_folder": data_folder,
     "reproduced": reproduced,
 }

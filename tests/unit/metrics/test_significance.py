@@ -69,6 +69,7 @@ def test_a_block_is_never_shorter_than_twice_the_horizon() -> None:
     assert block_length(both, horizon=1) == block_length(persistent, horizon=1)
 
 
+@pytest.mark.filterwarnings("error")
 def test_differences_that_do_not_vary_have_an_interval_of_one_point() -> None:
     found = date_block_intervals(frame(a=np.full(200, 0.25)), horizon=3, seed=0)["a"]
     assert (found.mean, found.low, found.high, found.block_length) == (0.25, 0.25, 0.25, 6)
