@@ -19,6 +19,7 @@ __all__ = [
     "PlotlyDataset",
     "TablesDataset",
     "TextDataset",
+    "plain_figure",
 ]
 
 # kedro-viz recognises a preview by the *name* of its annotation
@@ -91,7 +92,7 @@ class PlotlyDataset(_FileDataset):
         return plotly.io.from_json(self._filepath.read_text(encoding="utf-8"))
 
     def save(self, data: Any) -> None:
-        write_text(self._filepath, data.to_json())
+        write_json(self._filepath, plain_figure(data))
 
     def preview(self) -> PlotlyPreview:
         """Return the figure as Plotly JSON."""
@@ -233,13 +234,25 @@ class FiguresDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
 
     def save(self, data: dict[str, Any]) -> None:
         for name, figure in data.items():
-            write_text(self._path / f"{name}.json", figure.to_json())
+            write_json(self._path / f"{name}.json", plain_figure(figure))
 
     def _exists(self) -> bool:
         return self._path.is_dir()
 
     def _describe(self) -> dict[str, Any]:
         return {"path": str(self._path)}
+
+
+def plain_figure(figure: Any) -> dict[str, Any]:
+    """Return a Plotly figure as plain JSON values: lists, not the packed arrays that older readers miss."""
+    from plotly.utils import PlotlyJSONEncoder
+
+    parts = {
+        "data": [trace.to_plotly_json() for trace in figure.data],
+        "layout": figure.layout.to_plotly_json(),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(parts, cls=PlotlyJSONEncoder))
+    return plain
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
