@@ -2,10 +2,10 @@
 
 ``python benchmarks/bench_search.py [--repeats 5] [--trials 50] [--workers 1]``
 
-Regret is the noise-free loss of the best trial so far above the least loss of the space; its unit is about the
-spread between a good and a poor architecture. ``smooth`` is a bowl in shape, size, heads and
-training parameters, where deeper models want smaller learning rates; ``rugged`` adds ripples, a constant of
-each architecture, and observation noise. With ``--workers`` k, a trial is told k - 1 asks later.
+Regret is the noise-free loss of the best trial so far above the least loss of the space; its unit is about
+the spread between a good and a poor architecture. ``smooth`` is a bowl in shape, size, heads and training
+parameters, where deeper models want smaller learning rates; ``rugged`` adds ripples, a constant of each
+architecture, and observation noise. With ``--workers`` k, a trial is told k - 1 asks later.
 """
 
 import argparse

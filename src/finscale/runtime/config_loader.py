@@ -16,7 +16,7 @@ _BARS = "bars_"
 
 
 class FinscaleConfigLoader(OmegaConfigLoader):
-    """OmegaConf files, with parameters validated all at once and ``bars`` bound to the experiment's source."""
+    """OmegaConf files; parameters are validated all at once, ``bars`` is bound to the experiment's source."""
 
     def __init__(self, *args: Any, runtime_params: dict[str, Any] | None = None, **kwargs: Any) -> None:
         check_runtime_params(runtime_params or {})
