@@ -44,19 +44,19 @@ def test_a_score_depends_on_the_distance_alone(n_pairs: int, base: float, shift:
 
 def test_a_score_changes_with_the_distance() -> None:
     x = normal(1, 1, 1, 8).expand(1, 1, 3, 8)
-    turned = apply_rotary(x, *rope_table(8, 3, base=10_000, dtype=torch.float64))[0, 0]
+    turned = apply_rotary(x, *rope_table(8, 3, base=10_000.0, dtype=torch.float64))[0, 0]
     assert abs(turned[0] @ turned[1] - turned[0] @ turned[2]) > 0.1
 
 
 def test_norms_are_preserved_and_position_zero_is_left_alone() -> None:
     x = normal(2, 2, 300, 16)
-    turned = apply_rotary(x, *rope_table(16, 300, base=10_000, dtype=torch.float64))
+    turned = apply_rotary(x, *rope_table(16, 300, base=10_000.0, dtype=torch.float64))
     torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
     assert torch.equal(turned[:, :, 0], x[:, :, 0])
 
 
 def test_phases_are_exact_a_million_positions_out() -> None:
-    cos, _ = rope_table(4, 1_000_001, base=10_000)
+    cos, _ = rope_table(4, 1_000_001, base=10_000.0)
     assert cos.dtype == torch.float32
     assert cos[-1, 1].item() == pytest.approx(np.cos(1_000_000 * 0.01), abs=1e-6)
     assert cos[-1, 0].item() == pytest.approx(np.cos(1_000_000.0), abs=1e-6)
@@ -64,4 +64,4 @@ def test_phases_are_exact_a_million_positions_out() -> None:
 
 def test_an_odd_head_is_refused_with_its_width() -> None:
     with pytest.raises(Fault, match="d_head must be even for rotary positions, got 5"):
-        rope_table(5, 3, base=10_000)
+        rope_table(5, 3, base=10_000.0)
