@@ -100,14 +100,12 @@ addEventListener("beforeprint", () => document.querySelectorAll(".plot:empty").f
 
 
 def plot_script(figures: Mapping[str, go.Figure]) -> str:
-    """Return the script that draws each figure into the ``.plot`` of its name when it comes into view."""
+    """Return the script that draws each figure into the ``.plot`` of its name when it comes into view.
+
+    ``to_json`` writes every ``<`` as an escape, so no text in a figure can close the script.
+    """
     entries = ",\n".join(f'"{name}": {figure.to_json()}' for name, figure in figures.items())
-    return f"<script>\nconst figures = {{{_inert(entries)}}};{_DRAW}</script>"
-
-
-def _inert(text: str) -> str:
-    """Keep JSON from closing the script element it stands in."""
-    return text.replace("<", "\\u003c")
+    return f"<script>\nconst figures = {{{entries}}};{_DRAW}</script>"
 
 
 def page(title: str, body: str) -> str:

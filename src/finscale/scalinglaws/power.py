@@ -42,7 +42,7 @@ def detectable_drop(
     Examples
     --------
     >>> round(detectable_drop([4, 5, 6, 7], noise_sd=1.0), 1)
-    5.1
+    5.3
     """
     df = np.size(log10_n) - 2
 
