@@ -26,7 +26,7 @@ def cautions(study: ReportInput) -> tuple[str, ...]:
 
 def _unfinished(study: ReportInput) -> list[str]:
     outcomes = study.cells[study.cells["outcome"] != "complete"].groupby("outcome")
-    return [f"Runs that {_past(str(outcome))}: {_where(rows)}." for outcome, rows in outcomes]
+    return [f"Runs that {_past(str(outcome))}: {_where(study, rows)}." for outcome, rows in outcomes]
 
 
 def _past(outcome: str) -> str:
@@ -38,7 +38,11 @@ def _past(outcome: str) -> str:
 def _flagged(study: ReportInput) -> list[str]:
     exploded = study.cells.assign(flag=study.cells["flags"].map(list)).explode("flag").dropna(subset=["flag"])
     groups = exploded.groupby("flag")
-    return [f"{_FLAGS.get(str(flag), str(flag).replace('_', ' '))}: {_where(rows)}." for flag, rows in groups]
+    return [f"{_FLAGS.get(str(flag), _spaced(str(flag)))}: {_where(study, rows)}." for flag, rows in groups]
+
+
+def _spaced(flag: str) -> str:
+    return flag.replace("_", " ")
 
 
 def _thin_searches(study: ReportInput) -> list[str]:
@@ -51,14 +55,14 @@ def _thin_searches(study: ReportInput) -> list[str]:
     ]
 
 
-def _where(rows: pd.DataFrame) -> str:
-    """Name the cells of ``rows`` with their seeds."""
-    groups = [group for _, group in rows.groupby(["n_budget", "horizon"])]
-    return ", ".join(f"{_ids(group)[0]} (seed {_seeds(group)})" for group in groups)
-
-
-def _seeds(rows: pd.DataFrame) -> str:
-    return ", ".join(str(seed) for seed in sorted(set(rows["seed"])))
+def _where(study: ReportInput, rows: pd.DataFrame) -> str:
+    """Name the cells of ``rows`` with the share of their runs."""
+    keys = ["n_budget", "horizon"]
+    n_runs = study.cells.groupby(keys)["seed"].nunique()
+    groups = rows.groupby(keys)
+    return ", ".join(
+        f"{_ids(group)[0]} ({group['seed'].nunique()} of {n_runs[key]} runs)" for key, group in groups
+    )
 
 
 def _ids(rows: pd.DataFrame) -> list[str]:

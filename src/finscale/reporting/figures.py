@@ -19,7 +19,7 @@ def main_figures(study: ReportInput) -> dict[str, go.Figure]:
     """
     found = {"excess_against_n": excess_against_n(study)}
     found |= {f"loss_against_n_h{h}": loss_against_n(study, horizon=h) for h in study.horizons}
-    if len(study.trials):
+    if (study.trials["kind"] == "random").any():
         found |= {f"tuning_curves_h{h}": tuning_curves(study, horizon=h) for h in study.horizons}
     if len(study.grid):
         found["arch_grid"] = grid_map(study.grid, study.cells)

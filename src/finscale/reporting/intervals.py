@@ -53,7 +53,7 @@ def horizon_intervals(
     if differences.empty:
         return {}
     seed = derive(study.seed, "date_blocks", split, horizon)
-    found = date_block_intervals(differences, horizon=horizon, seed=seed)
+    found = date_block_intervals(differences, horizon=horizon, seed=seed, n_draws=study.n_draws)
     return {str(budget): interval for budget, interval in found.items()}
 
 
@@ -74,7 +74,7 @@ def overall_intervals(study: ReportInput, *, split: str) -> dict[str, DateBlockI
     shared = stacked.groupby(level="date").filter(lambda rows: len(rows) == len(horizons))
     averaged = shared.groupby(level="date").mean()
     seed = derive(study.seed, "date_blocks", split, "overall")
-    found = date_block_intervals(averaged, horizon=max(horizons), seed=seed)
+    found = date_block_intervals(averaged, horizon=max(horizons), seed=seed, n_draws=study.n_draws)
     return {str(budget): interval for budget, interval in found.items()}
 
 

@@ -95,8 +95,8 @@ class ReportInput:
         One line on the data.
     warnings : tuple of str
         Sentences about the experiment that belong on every result.
-    seed : int
-        Of the bootstrap draws.
+    seed, n_draws : int
+        Of the bootstrap of dates.
 
     Raises
     ------
@@ -119,6 +119,7 @@ class ReportInput:
     checklist: Checklist
     warnings: tuple[str, ...]
     seed: int
+    n_draws: int = 2000
 
     def __post_init__(self) -> None:
         for name, columns in COLUMNS.items():

@@ -27,7 +27,7 @@ _SPLITS = ("val_score", "test")
 def study_tables(study: ReportInput) -> tuple[Table, ...]:
     """Return the tables of the report in reading order; the checklist comes last."""
     found = [excess_table(study), scores_table(study), cells_table(study)]
-    if len(study.trials):
+    if (study.trials["kind"] == "random").any():
         found.append(best_of_m(study))
     return (*found, baselines_table(study), checklist_table(study))
 

@@ -20,7 +20,10 @@ from finscale.training.schedules import learning_rate_at, warmup_steps_used
 from finscale.windows.batches import DeviceWindows
 from finscale.windows.data import WindowData
 
-__all__ = ["Stepper"]
+__all__ = ["COMPILED_ON", "Stepper"]
+
+COMPILED_ON = ("cuda",)
+"""Devices on which compiling pays: on a CPU it took a minute and made small models slower."""
 
 
 class Stepper:
@@ -41,6 +44,7 @@ class Stepper:
     ) -> None:
         self.training, self.execution, self.seed = spec.training, execution, spec.seed
         self.device = device
+        self.compile = execution.compile if device.type in COMPILED_ON else "off"
         self.windows = DeviceWindows(data, device)
         self.model = build_run_model(spec, data, device).train()
         self.optimizer = build_optimizer(self.model, spec.training)
@@ -51,7 +55,7 @@ class Stepper:
         self.micro_batch_size = spec.batch.micro_batch_size
         self._accumulate = functools.partial(
             accumulate_gradients,
-            torch.compile(self.model) if execution.compile == "full" else self.model,
+            torch.compile(self.model) if self.compile == "full" else self.model,
             self.windows,
             micro_batch_size=self.micro_batch_size,
             precision=functools.partial(autocast, execution, device),
@@ -109,6 +113,6 @@ class Stepper:
             total_steps=self.total_steps,
             steps_per_epoch=self.steps_per_epoch,
             precision=self.execution.precision,
-            compile=self.execution.compile,
+            compile=self.compile,
             n_threads=torch.get_num_threads(),
         )

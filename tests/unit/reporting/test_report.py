@@ -87,7 +87,7 @@ def test_a_cell_whose_runs_all_failed_is_missing(make_study: Make) -> None:
     cells = study.cells.assign(outcome=study.cells["outcome"].mask(failed, "diverged"))
     study = replace(study, cells=cells, verdict=scaling_verdict(cells))
     assert study.missing == ("60K_h5",)
-    assert "Runs that diverged: 60K_h5 (seed 0, 1, 2)." in cautions(study)
+    assert "Runs that diverged: 60K_h5 (3 of 3 runs)." in cautions(study)
 
 
 def test_warnings_are_shown_with_their_cells(make_study: Make) -> None:
@@ -95,7 +95,7 @@ def test_warnings_are_shown_with_their_cells(make_study: Make) -> None:
     flags = study.cells["flags"].to_list()
     flags[0], flags[1] = ("collapsed",), ("allow_defaults", "odd_new_flag")
     study = replace(study, cells=study.cells.assign(flags=flags))
-    name = f"{study.cells['budget'][0]}_h{study.cells['horizon'][0]} (seed 0)"
+    name = f"{study.cells['budget'][0]}_h{study.cells['horizon'][0]} (1 of 3 runs)"
     found = cautions(study)
     assert found[0] == "Few positives: 12 in the test period."
     assert f"Predictions collapsed to a constant that is not the base rate: {name}." in found
@@ -109,6 +109,15 @@ def test_warnings_are_shown_with_their_cells(make_study: Make) -> None:
 def test_a_clean_study_has_no_warnings(make_study: Make, report: str) -> None:
     assert cautions(make_study()) == ()
     assert "No warnings" in text_of(report)
+
+
+def test_without_random_trials_there_is_nothing_to_say_of_equal_effort(make_study: Make) -> None:
+    study = make_study()
+    tuned = replace(study, trials=study.trials.query("kind != 'random'"))
+    text = text_of(render_report(tuned))
+    assert "Tuning curves" not in text
+    assert "Equal search effort" not in text
+    assert "Optimisation history of every cell (8)" in text
 
 
 def test_the_summary_is_plain_json(make_study: Make) -> None:

@@ -439,8 +439,11 @@ def test_compile_full_trains_through_the_compiled_model(
     monkeypatch.setattr(torch, "compile", counted)
     plain = train_tiny(make_spec(data), data, name="off")
     assert n_calls == 0
+    on_cpu = train_tiny(make_spec(data), data, name="cpu", compile="full")
+    assert (n_calls, on_cpu.executed.compile) == (0, "off")
+    monkeypatch.setattr("finscale.training.stepper.COMPILED_ON", ("cpu",))
     compiled = train_tiny(make_spec(data), data, name="full", compile="full")
-    assert n_calls == compiled.n_steps
+    assert (n_calls, compiled.executed.compile) == (compiled.n_steps, "full")
     assert _numbers(plain) == _numbers(compiled)
 
 

@@ -12,7 +12,7 @@ from finscale.reporting.figures import export_figures
 from finscale.reporting.report import render_report, scaling_summary, summary_markdown
 from finscale.reporting.study import Checklist, Provenance, ReportInput
 from finscale.runtime import trackers
-from finscale.runtime.definition import SweepSettings, TrainingSettings
+from finscale.runtime.definition import ScalingSettings, SweepSettings, TrainingSettings
 from finscale.scalinglaws.verdict import scaling_verdict
 from finscale.windows.experiment import ExperimentConfig
 
@@ -31,6 +31,7 @@ def analyse_scaling(
     definition: ExperimentConfig,
     sweep: SweepSettings,
     training: TrainingSettings,
+    scaling: ScalingSettings,
     provenance: dict[str, Any],
 ) -> ReportInput:
     """Collect whatever cells exist and draw the verdict; ``runs`` only orders this after the current cell."""
@@ -64,6 +65,7 @@ def analyse_scaling(
         checklist=_checklist(training),
         warnings=dropped,
         seed=definition.seed,
+        n_draws=scaling.n_bootstrap,
     )
 
 
