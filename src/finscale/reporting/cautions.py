@@ -58,11 +58,10 @@ def _thin_searches(study: ReportInput) -> list[str]:
 def _where(study: ReportInput, rows: pd.DataFrame) -> str:
     """Name the cells of ``rows`` with the share of their runs."""
     keys = ["n_budget", "horizon"]
-    n_runs = study.cells.groupby(keys)["seed"].nunique()
-    groups = rows.groupby(keys)
-    return ", ".join(
-        f"{_ids(group)[0]} ({group['seed'].nunique()} of {n_runs[key]} runs)" for key, group in groups
-    )
+    n_runs = study.cells.groupby(keys)["seed"].nunique().rename("n_runs")
+    counted = rows.groupby(keys)["seed"].nunique().to_frame("n_hit").join(n_runs)
+    shares = [f"{hit} of {n} runs" for hit, n in zip(counted["n_hit"], counted["n_runs"], strict=True)]
+    return ", ".join(f"{cell} ({share})" for cell, share in zip(_ids(rows), shares, strict=True))
 
 
 def _ids(rows: pd.DataFrame) -> list[str]:
