@@ -56,7 +56,7 @@ def spoil(bars: pd.DataFrame, how: str) -> pd.DataFrame:
 
 BARS = {
     "nan": "high",
-    "duplicate": "dup",
+    "duplicate": "unique",
     "unsorted": "increas",
     "negative": "low",
     "missing column": "close",

@@ -62,7 +62,7 @@ class ArchSource(Record):
         bars.attrs = {
             "source": "arch",
             "symbol": self.symbol,
-            "adjustments": "none (an index)",
+            "adjustments": "unadjusted (an index)",
             "notes": [_OPEN_NOTE] if self.symbol == "sp500" else [],
         }
         return bars

@@ -63,6 +63,21 @@ def block_lengths(study: ReportInput, *, split: str) -> dict[int, int]:
     return {h: block_length(table, horizon=h) for h, table in tables.items() if len(table)}
 
 
+def against_baselines(study: ReportInput, *, split: str = "test") -> str | None:
+    """Say how the models stand against the best baseline of their horizon; None without per-date losses."""
+    found = cell_intervals(study, split=split, against="best").values()
+    known = [(cell.low, cell.high) for cell in found if cell.low is not None and cell.high is not None]
+    if not known:
+        return None
+    behind, ahead = sum(high < 0 for _, high in known), sum(low > 0 for low, _ in known)
+    names = {h: best_baseline(study, horizon=h, split=split) for h in study.horizons}
+    best = ", ".join(f"{str(name).replace('_', ' ')} at horizon {h}" for h, name in names.items() if name)
+    return (
+        f"Against the best baseline on the test period ({best}), the model is worse in {behind} of {len(known)} "
+        f"cells, better in {ahead}, and level in {len(known) - behind - ahead} (95 % date-block intervals)."
+    )
+
+
 def overall_intervals(study: ReportInput, *, split: str) -> dict[str, DateBlockInterval]:
     """Return, per budget, the interval of the excess loss averaged over the verdict's horizons."""
     horizons = study.verdict.overall.horizons

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from finscale.reporting.cautions import cautions
 from finscale.reporting.figures import history_figures, main_figures
+from finscale.reporting.intervals import against_baselines
 from finscale.reporting.page import page, plot_script
 from finscale.reporting.study import ReportInput
 from finscale.reporting.study_tables import checklist_table, study_tables
@@ -49,8 +50,7 @@ def _verdict(study: ReportInput) -> str:
     verdict = study.verdict
     name = verdict.overall.verdict.value
     first, *rest = (_prose(sentence) for sentence in sentences(verdict))
-    test = _on_test(study)
-    paragraphs = "".join(f"<p>{sentence}</p>" for sentence in [*rest, *([_prose(test)] if test else [])])
+    paragraphs = "".join(f"<p>{sentence}</p>" for sentence in [*rest, *map(_prose, _second_looks(study))])
     return (
         f'<section class="verdict" id="verdict" style="--mark: {VERDICT_COLOURS[name]}">'
         f'<p class="label">{name.replace("_", " ")}</p>'
@@ -67,12 +67,14 @@ def _prose(sentence: str) -> str:
     return text
 
 
-def _on_test(study: ReportInput) -> str:
-    """Say what the test period adds; it does not change the verdict."""
-    if study.test_verdict is None or not study.test_verdict.overall.horizons:
-        return ""
-    name = study.test_verdict.overall.verdict.value.replace("_", " ")
-    return f"The test period, as a second look: {name}. {sentences(study.test_verdict)[0]}"
+def _second_looks(study: ReportInput) -> list[str]:
+    """Say what the test period and the baselines add; neither changes the verdict."""
+    beside = against_baselines(study)
+    looks = [beside] if beside else []
+    if study.test_verdict is not None and study.test_verdict.overall.horizons:
+        name = study.test_verdict.overall.verdict.value.replace("_", " ")
+        looks.append(f"The test period, as a second look: {name}. {sentences(study.test_verdict)[0]}")
+    return looks
 
 
 def _facts(study: ReportInput) -> str:
@@ -151,15 +153,13 @@ def summary_markdown(study: ReportInput) -> str:
     """Return the verdict, the warnings and the tables as Markdown."""
     found = cautions(study)
     warnings = ["## Before you rely on this", "", *(f"- {caution}" for caution in found), ""] if found else []
-    test = _on_test(study)
     lines = [
         f"# {study.title}",
         "",
         f"**{headline(study.verdict)}**",
         "",
-        *_paragraphs(sentences(study.verdict)),
+        *_paragraphs((*sentences(study.verdict), *_second_looks(study))),
     ]
-    lines += _paragraphs((test,)) if test else []
     lines += [*warnings, "## Tables", "", *(table.to_markdown() for table in study_tables(study))]
     return "\n".join([*lines, f"{study.data_card}", "", f"{study.provenance.line()}", ""])
 
@@ -175,7 +175,7 @@ def scaling_summary(study: ReportInput) -> dict[str, Any]:
         "title": study.title,
         "verdict": study.verdict.overall.verdict.value,
         "headline": headline(study.verdict),
-        "sentences": list(sentences(study.verdict)),
+        "sentences": [*sentences(study.verdict), *_second_looks(study)],
         "val_score": study.verdict.model_dump(mode="json"),
         "test": None if test is None else test.model_dump(mode="json"),
         "missing_cells": list(study.missing),

@@ -78,7 +78,7 @@ class ExecutionConfig(Record):
     tf32 : bool
         Allow TensorFloat-32 matrix products on CUDA.
     compile : {"off", "full"}
-        ``full`` compiles the whole model, on CUDA: elsewhere compiling costs more than it gives, and is left out.
+        ``full`` compiles the whole model on CUDA; elsewhere that costs more than it gives, and is left out.
     n_threads : int
         CPU threads of one run; one, because jobs share the cores.
     checkpoint_every_s : float

@@ -30,7 +30,7 @@ def test_too_few_bars_name_the_slowest_feature(sp500: pd.DataFrame) -> None:
     with pytest.raises(FinscaleError) as found:
         compute_features(sp500.iloc[:199], NAMES)
     assert str(found.value).startswith(
-        "bars must have more rows than the warm-up of sma_200, got 199; give more"
+        "bars must have more rows than the warm-up of sma_200 (199), got 199 rows; give more"
     )
 
 

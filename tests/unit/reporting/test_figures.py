@@ -7,7 +7,13 @@ import pytest
 
 from finscale.reporting.chart import format_y_ticks
 from finscale.reporting.figures import export_figures, history_figures, main_figures
-from finscale.reporting.intervals import best_baseline, cell_intervals, horizon_intervals, overall_intervals
+from finscale.reporting.intervals import (
+    against_baselines,
+    best_baseline,
+    cell_intervals,
+    horizon_intervals,
+    overall_intervals,
+)
 from finscale.reporting.search_figures import grid_map, optimisation_history
 from finscale.reporting.study import CellKey, ReportInput
 from finscale.scalinglaws.selection import expected_min_of_m
@@ -161,6 +167,22 @@ def test_intervals_against_the_best_baseline_are_shifted_by_its_excess(make_stud
         "excess_loss"
     ].iloc[0]
     assert base - best == pytest.approx(garch)
+
+
+def test_the_standing_against_the_best_baseline_counts_the_intervals_on_each_side_of_zero(
+    make_study: Make,
+) -> None:
+    study = make_study()
+    intervals = cell_intervals(study, split="test", against="best").values()
+    behind = sum(found.high < 0 for found in intervals)
+    ahead = sum(found.low > 0 for found in intervals)
+    said = against_baselines(study)
+    assert said is not None
+    assert f"worse in {behind} of 8 cells, better in {ahead}, and level in {8 - behind - ahead}" in said
+    assert "garch at horizon 1" in said
+    shifted = study.date_losses.assign(log_loss=study.date_losses["log_loss"] + 1.0)
+    assert "worse in 8 of 8 cells, better in 0" in str(against_baselines(replace(study, date_losses=shifted)))
+    assert against_baselines(replace(study, date_losses=study.date_losses.head(0))) is None
 
 
 def test_overall_intervals_average_the_horizons(make_study: Make) -> None:
