@@ -73,8 +73,8 @@ def against_baselines(study: ReportInput, *, split: str = "test") -> str | None:
     names = {h: best_baseline(study, horizon=h, split=split) for h in study.horizons}
     best = ", ".join(f"{str(name).replace('_', ' ')} at horizon {h}" for h, name in names.items() if name)
     return (
-        f"Against the best baseline on the test period ({best}), the model is worse in {behind} of {len(known)} "
-        f"cells, better in {ahead}, and level in {len(known) - behind - ahead} (95 % date-block intervals)."
+        f"Against the best baseline on the test period ({best}), the model is worse in {behind} of "
+        f"{len(known)} cells, better in {ahead}, and level in {len(known) - behind - ahead} (95 % date-block intervals)."
     )
 
 
