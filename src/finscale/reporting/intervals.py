@@ -72,9 +72,10 @@ def against_baselines(study: ReportInput, *, split: str = "test") -> str | None:
     behind, ahead = sum(high < 0 for _, high in known), sum(low > 0 for low, _ in known)
     names = {h: best_baseline(study, horizon=h, split=split) for h in study.horizons}
     best = ", ".join(f"{str(name).replace('_', ' ')} at horizon {h}" for h, name in names.items() if name)
+    level = len(known) - behind - ahead
     return (
         f"Against the best baseline on the test period ({best}), the model is worse in {behind} of "
-        f"{len(known)} cells, better in {ahead}, and level in {len(known) - behind - ahead} (95 % date-block intervals)."
+        f"{len(known)} cells, better in {ahead}, and level in {level} (95 % date-block intervals)."
     )
 
 
