@@ -20,6 +20,7 @@ __all__ = [
     "TablesDataset",
     "TextDataset",
     "plain_figure",
+    "plotly_preview",
 ]
 
 # kedro-viz recognises a preview by the *name* of its annotation
@@ -96,7 +97,7 @@ class PlotlyDataset(_FileDataset):
 
     def preview(self) -> PlotlyPreview:
         """Return the figure as Plotly JSON."""
-        return PlotlyPreview(read_json(self._filepath))
+        return plotly_preview(read_json(self._filepath))
 
 
 class ParquetDataset(_FileDataset):
@@ -253,6 +254,13 @@ def plain_figure(figure: Any) -> dict[str, Any]:
     }
     plain: dict[str, Any] = json.loads(json.dumps(parts, cls=PlotlyJSONEncoder))
     return plain
+
+
+def plotly_preview(figure: dict[str, Any]) -> PlotlyPreview:
+    """Return a plain figure in ink that can be read on kedro viz's dark and light pages alike."""
+    from finscale.reporting.template import INK, MUTED
+
+    return PlotlyPreview(json.loads(json.dumps(figure).replace(INK, MUTED)))
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from finscale.datasets.atomic import PlotlyPreview, plain_figure
+from finscale.datasets.atomic import PlotlyPreview, plain_figure, plotly_preview
 
 __all__ = ["StudyDataset"]
 
@@ -39,7 +39,7 @@ class StudyDataset(AbstractDataset[Path, str]):
 
         trials = trials_table(load_study(self._filepath.parent))
         figure = optimisation_history(trials, title=self._filepath.parent.name)
-        return PlotlyPreview(plain_figure(figure))
+        return plotly_preview(plain_figure(figure))
 
     def _exists(self) -> bool:
         return self._filepath.exists()
