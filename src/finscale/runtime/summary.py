@@ -61,7 +61,7 @@ def _verdict(catalog: CatalogProtocol, summary: Mapping[str, Any]) -> None:
         console.print(f"[yellow]! {warning}", highlight=False)
     where = Path(catalog["scaling_report"]._describe()["filepath"])
     console.print(f"\nReport: {where}\nTables: {where.with_suffix('.md')}", highlight=False, soft_wrap=True)
-    console.print("Next:   kedro viz, kedro mlflow ui, or more cells: kedro sweep", highlight=False)
+    console.print("Next:   kedro viz run, kedro mlflow ui, or more cells: kedro sweep", highlight=False)
 
 
 def _print(table: Table, where: str, following: str) -> None:
