@@ -19,7 +19,7 @@ from finscale.search.proposals import Proposal
 from finscale.search.space import SearchSpace
 from finscale.search.study import StudyIdentity
 from finscale.training.config import ExecutionConfig, TrainingConfig, resolve_device
-from finscale.training.run_spec import Provenance, RunSpec, check_data, write_run_spec
+from finscale.training.run_spec import Provenance, RunSpec, check_data, plan_run, write_run_spec
 from finscale.windows.data import load_windows
 from finscale.windows.experiment import ExperimentConfig
 
@@ -115,14 +115,12 @@ class Planner:
         row, training = proposal.row, training_config(self.training_defaults, proposal.training)
         dropout = proposal.training["dropout"]
         model = parse_model_config({**json.loads(row["config"]), "dropout": dropout})
-        return RunSpec(
+        return plan_run(
+            model,
+            training,
             experiment=self.experiment,
-            budget=self.cell.budget,
-            horizon=self.cell.horizon,
-            arch_id=row["arch_id"],
-            n_params=row["n_params"],
-            model=model,
-            training=training,
+            cell=self.cell,
+            n_features=self.n_features,
             batch=self._batch(model, training.effective_batch_size),
             seed=derive(self.seed, "trial", number) % 2**31,
             provenance=self.provenance,

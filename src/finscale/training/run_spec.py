@@ -15,12 +15,20 @@ from finscale.core.errors import Fault, raise_faults
 from finscale.core.files import write_text
 from finscale.core.hashing import content_hash
 from finscale.models.config import ModelConfig
-from finscale.models.counting import arch_id
+from finscale.models.counting import arch_id, count_params
 from finscale.training.config import TrainingConfig
 from finscale.windows.data import WindowData
 from finscale.windows.experiment import ExperimentConfig
 
-__all__ = ["Provenance", "RunSpec", "check_data", "fingerprint", "read_run_spec", "write_run_spec"]
+__all__ = [
+    "Provenance",
+    "RunSpec",
+    "check_data",
+    "fingerprint",
+    "plan_run",
+    "read_run_spec",
+    "write_run_spec",
+]
 
 _REMEDY = "name a run_spec.json or a trial_0007.yaml"
 
@@ -102,6 +110,33 @@ class RunSpec(Record):
     def to_yaml(self) -> str:
         """Return the record as YAML, in the order of its fields."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def plan_run(
+    model: ModelConfig,
+    training: TrainingConfig,
+    *,
+    experiment: ExperimentConfig,
+    cell: Cell,
+    n_features: int,
+    batch: BatchConfig,
+    seed: int,
+    provenance: Provenance,
+) -> RunSpec:
+    """Return the specification of one training; arch_id and N are counted from the model itself."""
+    sizes = {"n_features": n_features, "context_length": experiment.data.context_length}
+    return RunSpec(
+        experiment=experiment,
+        budget=cell.budget,
+        horizon=cell.horizon,
+        arch_id=arch_id(model, **sizes),
+        n_params=count_params(model, **sizes).total,
+        model=model,
+        training=training,
+        batch=batch,
+        seed=seed,
+        provenance=provenance,
+    )
 
 
 def fingerprint(spec: RunSpec) -> str:

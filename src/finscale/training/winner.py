@@ -13,11 +13,10 @@ from finscale.core.errors import FinscaleError
 from finscale.core.files import read_json
 from finscale.core.seeding import derive
 from finscale.models.config import PatchTSTConfig
-from finscale.models.counting import arch_id, count_params
 from finscale.training.config import ExecutionConfig, TrainingConfig, resolve_device
 from finscale.training.events import Event, ignore
 from finscale.training.result import TrainingResult
-from finscale.training.run_spec import Provenance, RunSpec, fingerprint, read_run_spec
+from finscale.training.run_spec import Provenance, RunSpec, fingerprint, plan_run, read_run_spec
 from finscale.windows.data import WindowData
 from finscale.windows.experiment import ExperimentConfig
 
@@ -81,23 +80,22 @@ def winner_spec(
     )
     values = {name: value for name, value in searched.items() if name != "dropout"}
     training = TrainingConfig.read({**values, **shared}, subject="training")
-    sizes = {"n_features": n_features, "context_length": experiment.data.context_length}
-    return RunSpec(
+    batch = choose_batch(
+        batch_provider,
+        model,
+        n_features=n_features,
+        context_length=experiment.data.context_length,
+        effective_batch_size=training.effective_batch_size,
+        device=str(resolve_device(execution)),
+        precision=execution.precision,
+    )
+    return plan_run(
+        model,
+        training,
         experiment=experiment,
-        budget=cell.budget,
-        horizon=cell.horizon,
-        arch_id=arch_id(model, **sizes),
-        n_params=count_params(model, **sizes).total,
-        model=model,
-        training=training,
-        batch=choose_batch(
-            batch_provider,
-            model,
-            **sizes,
-            effective_batch_size=training.effective_batch_size,
-            device=str(resolve_device(execution)),
-            precision=execution.precision,
-        ),
+        cell=cell,
+        n_features=n_features,
+        batch=batch,
         seed=seed,
         provenance=provenance,
     )
