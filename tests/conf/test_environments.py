@@ -112,3 +112,10 @@ def test_bars_are_bound_to_the_source_of_the_experiment():
     assert loader("base", data={"source": "nasdaq"})["catalog"]["bars"]["source"]["symbol"] == "nasdaq"
     own = loader("base", data={"source": "file", "path": "my.csv"})["catalog"]["bars"]["source"]
     assert own == {"kind": "file", "path": "my.csv"}
+
+
+def test_the_experiment_names_the_model_family_and_conf_only_its_settings():
+    assert resolved("base")["model"]["family"] == "patchtst"
+    parameters = OmegaConfigLoader(str(CONF), env="base", **CONFIG_LOADER_ARGS)["parameters"]
+    with pytest.raises(FinscaleError, match=r"model\.family must be left out"):
+        resolve({**parameters, "model": {**parameters["model"], "family": "patchtst"}}, sources=None)

@@ -134,7 +134,7 @@ def resolve(
     names = None if sources is None else tuple(sources)
     definition = run_spec.experiment if run_spec else faults.catch(lambda: _experiment(parameters, names))
     groups = {name: faults.catch(functools.partial(_read_group, parameters, name)) for name in _GROUPS}
-    model = faults.catch(lambda: parse_model_config({**BASE.model_dump(), **parameters["model"]}))
+    model = faults.catch(lambda: _model(parameters, definition))
     faults.catch(lambda: _block(parameters))
     faults.raise_all()
     resolved = {name: record.model_dump(mode="json", exclude_unset=True) for name, record in groups.items()}
@@ -204,6 +204,16 @@ def _experiment(parameters: Mapping[str, Any], sources: tuple[str, ...] | None) 
         faults.add(Fault("data.feature_set", "be defined in conf", definition.data.feature_set, remedy))
     faults.raise_all()
     return definition
+
+
+def _model(parameters: Mapping[str, Any], definition: ExperimentConfig | None) -> Any:
+    """The model that the experiment names, with what conf says of it and the grid's first architecture."""
+    block = parameters["model"]
+    if "family" in block:
+        rule = "be left out: the experiment's model_family says it"
+        raise Fault("model.family", rule, block["family"], "remove it")
+    family = definition.model_family if definition else BASE.family
+    return parse_model_config({**BASE.model_dump(), **block, "family": family})
 
 
 def _block(parameters: Mapping[str, Any]) -> None:
