@@ -90,6 +90,10 @@ def test_running_a_finished_cell_again_trains_nothing_and_changes_no_record(swep
     done = swept.kedro("run", "--env", "test", "--pipelines", "training", "--params", "budget=5K")
     assert done.code == 0, done.out
     assert "make_windows: unchanged, skipped" in done.out
+    said = (
+        "kedro run --env test --pipelines scaling_analysis --params experiment=sp500_test,budget=5K,horizon=1"
+    )
+    assert said in done.out
     assert {path: path.read_bytes() for path in watched} == before
 
 

@@ -31,7 +31,7 @@ def _search(catalog: CatalogProtocol, summary: Mapping[str, Any]) -> None:
     table = Table("val_select", "log loss", title=f"Search of {cell.id}", title_justify="left")
     for name, loss in sorted(losses.items(), key=lambda item: item[1]):
         table.add_row(name, f"{loss:.4f}")
-    _print(table, f"Study: {catalog['study_folder'].load()}", _next(cell.budget, cell.horizon, "training"))
+    _print(table, f"Study: {catalog['study_folder'].load()}", _next(catalog, "training"))
 
 
 def _training(catalog: CatalogProtocol, runs: pd.DataFrame) -> None:
@@ -40,8 +40,15 @@ def _training(catalog: CatalogProtocol, runs: pd.DataFrame) -> None:
     table = Table("split", "forecast", "log loss", "AUC", title=f"Winner of {cell.id}", title_justify="left")
     for split in ("val_score", "test"):
         rows = runs[runs["split"] == split]
-        seeds = f"model, {len(rows)} seeds ({rows['log_loss'].min():.4f} to {rows['log_loss'].max():.4f})"
-        lines = [(seeds, rows["log_loss"].mean(), rows["auc"].mean())]
+        losses = rows["log_loss"]
+        spread = f" ({losses.min():.4f} to {losses.max():.4f})" if len(rows) > 1 else ""
+        lines = [
+            (
+                f"model, {len(rows)} seed{'s' * (len(rows) > 1)}{spread}",
+                rows["log_loss"].mean(),
+                rows["auc"].mean(),
+            )
+        ]
         on_split = baselines[baselines["split"] == split]
         lines += list(on_split[["baseline", "log_loss", "auc"]].itertuples(index=False, name=None))
         for name, loss, auc in sorted(lines, key=lambda line: line[1]):
@@ -49,7 +56,7 @@ def _training(catalog: CatalogProtocol, runs: pd.DataFrame) -> None:
     flags = sorted({flag for found in runs["flags"] for flag in found})
     note = f"Flags: {', '.join(flags)}. " if flags else ""
     folder = f"{note}Runs: {catalog['training_folder'].load()}"
-    _print(table, folder, _next(cell.budget, cell.horizon, "scaling_analysis"))
+    _print(table, folder, _next(catalog, "scaling_analysis"))
 
 
 def _verdict(catalog: CatalogProtocol, summary: Mapping[str, Any]) -> None:
@@ -70,8 +77,14 @@ def _print(table: Table, where: str, following: str) -> None:
     console.print(f"{where}\nNext:   {following}", highlight=False, soft_wrap=True)
 
 
-def _next(budget: str, horizon: int, pipeline: str) -> str:
-    return f"kedro run --pipelines {pipeline} --params budget={budget},horizon={horizon}"
+def _next(catalog: CatalogProtocol, pipeline: str) -> str:
+    """The command of the next stage for the same environment, experiment and cell."""
+    parameters = catalog.load("parameters")
+    cell, definition = group(parameters, "cell"), group(parameters, "definition")
+    environment = parameters["provenance"]["environment"]
+    chosen = "" if environment == "local" else f" --env {environment}"
+    params = f"experiment={definition.name},budget={cell.budget},horizon={cell.horizon}"
+    return f"kedro run{chosen} --pipelines {pipeline} --params {params}"
 
 
 _STAGES: dict[str, Callable[[CatalogProtocol, Any], None]] = {
