@@ -29,6 +29,7 @@ JSONPreview = NewType("JSONPreview", str)
 PlotlyPreview = NewType("PlotlyPreview", dict)
 
 _PREVIEW_ROWS = 20
+_ON_ANY_GROUND = "#8d97a5"
 
 
 class _FileDataset(AbstractDataset[Any, Any]):
@@ -258,9 +259,9 @@ def plain_figure(figure: Any) -> dict[str, Any]:
 
 def plotly_preview(figure: dict[str, Any]) -> PlotlyPreview:
     """Return a plain figure in ink that can be read on kedro viz's dark and light pages alike."""
-    from finscale.reporting.template import INK, MUTED
+    from finscale.reporting.template import INK
 
-    return PlotlyPreview(json.loads(json.dumps(figure).replace(INK, MUTED)))
+    return PlotlyPreview(json.loads(json.dumps(figure).replace(INK, _ON_ANY_GROUND)))
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
