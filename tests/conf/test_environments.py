@@ -77,10 +77,12 @@ def test_demo_and_test_have_an_experiment_and_a_data_folder_of_their_own():
 
 def test_the_title_of_every_experiment_says_what_data_it_is():
     experiments = resolved("base")["experiments"]
-    assert len(experiments) >= 5
+    said = {"sp500": "S&P 500", "sp500_vix": "S&P 500", "us_indices": "S&P 500 and Nasdaq"}
+    said["simulated_intraday"] = "simulated"
+    assert len(experiments) >= 10
     for name in experiments:
         found = resolved("base", experiment=name)["definition"]
-        assert "S&P 500" in found["title"], name
+        assert said[found["data"]["source"]] in found["title"], name
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)

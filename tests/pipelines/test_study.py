@@ -21,7 +21,9 @@ def test_a_cell_leaves_every_artefact_of_its_search_and_training(swept, cell):
     names = {path.name for path in search.iterdir()}
     assert {"study.db", "best_params.json", "trials.parquet", "search_summary.json"} <= names
     assert len(list((search / "trials").glob("trial_*.yaml"))) == 3
-    assert {path.name for path in results.iterdir()} == {"runs.parquet", "date_losses.parquet"}
+    # another test may be reproducing a trial of this cell at the same time
+    made = {path.name for path in results.iterdir() if not path.name.startswith("reproduced_")}
+    assert made == {"runs.parquet", "date_losses.parquet"}
     seeds = list((data(swept) / "06_models" / "training" / "sp500_test" / cell).glob("seed_*"))
     assert len(seeds) == 2
     for seed in seeds:

@@ -94,7 +94,7 @@ class PlotlyDataset(_FileDataset):
         return plotly.io.from_json(self._filepath.read_text(encoding="utf-8"))
 
     def save(self, data: Any) -> None:
-        write_json(self._filepath, plain_figure(data))
+        write_text(self._filepath, json.dumps(plain_figure(data), allow_nan=False))
 
     def preview(self) -> PlotlyPreview:
         """Return the figure as Plotly JSON."""
@@ -236,7 +236,7 @@ class FiguresDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
 
     def save(self, data: dict[str, Any]) -> None:
         for name, figure in data.items():
-            write_json(self._path / f"{name}.json", plain_figure(figure))
+            write_text(self._path / f"{name}.json", json.dumps(plain_figure(figure), allow_nan=False))
 
     def _exists(self) -> bool:
         return self._path.is_dir()

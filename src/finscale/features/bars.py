@@ -1,7 +1,10 @@
-"""The canonical table of daily prices: index ``session``; ``open high low close``, maybe ``volume``."""
+"""The canonical table of prices: ``open high low close``, maybe ``volume`` and ``vix``, and its times.
+
+Daily bars are indexed by ``session`` (a date), intraday bars by ``opened_at`` (a UTC instant), a panel of
+several instruments by ``instrument`` and one of these. A *series* has a time and any columns of numbers.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -9,120 +12,48 @@ import pandera.pandas as pa
 from numpy.typing import NDArray
 
 from finscale.core.errors import Fault, raise_faults
+from finscale.features.bar_rules import BAR_COLUMNS, PRICES, BarKind, BarRule, bar_rules
 
-__all__ = ["BAR_COLUMNS", "PRICES", "BarRule", "bars_schema", "validate_bars"]
+__all__ = [
+    "BAR_COLUMNS",
+    "PRICES",
+    "BarKind",
+    "bad_bars",
+    "bar_faults",
+    "bars_schema",
+    "canonical_bars",
+    "instruments_of",
+    "kind_of",
+    "validate_bars",
+]
 
-PRICES = ("open", "high", "low", "close")
-BAR_COLUMNS = (*PRICES, "volume")
-
-
-@dataclass(frozen=True)
-class BarRule:
-    """One thing every bar must satisfy.
-
-    Attributes
-    ----------
-    column : str
-        What the message is about.
-    rule, remedy : str
-        As in `Fault`.
-    holds : callable
-        From the rows, ``session`` a column among them, to a boolean vector (n_rows,).
-    reads : tuple of str
-        Columns without which the rule says nothing. A missing number is the business of one rule only.
-    """
-
-    column: str
-    rule: str
-    remedy: str
-    holds: Callable[[pd.DataFrame], NDArray[np.bool_]]
-    reads: tuple[str, ...]
+_COLUMNS = (*BAR_COLUMNS, "vix")
+_TIMES: dict[BarKind, str] = {"daily": "session", "intraday": "opened_at", "series": "time"}
 
 
-def _is_finite(column: str) -> BarRule:
-    return BarRule(
-        column,
-        "be a finite number in every bar",
-        "fill or drop the bars with missing numbers",
-        lambda rows: np.isfinite(rows[column].to_numpy()),
-        (column,),
-    )
+def kind_of(bars: pd.DataFrame) -> BarKind:
+    """Return what a loaded table holds: ``attrs["kind"]`` says series, the index's name says intraday."""
+    if bars.attrs.get("kind") == "series":
+        return "series"
+    return "intraday" if bars.index.names[-1] == "opened_at" else "daily"
 
 
-def _is_positive(column: str) -> BarRule:
-    return BarRule(
-        column,
-        "be above 0",
-        "correct or drop these bars",
-        lambda rows: ~(rows[column].to_numpy() <= 0),
-        (column,),
-    )
+def instruments_of(bars: pd.DataFrame) -> list[str]:
+    """Return the instruments of a panel in the order of its rows; none of a single instrument."""
+    if not isinstance(bars.index, pd.MultiIndex):
+        return []
+    return [str(name) for name in bars.index.get_level_values("instrument").unique()]
 
 
-_RULES = (
-    BarRule(
-        "session",
-        "be a date",
-        "write dates like 2020-01-31",
-        lambda rows: rows["session"].notna().to_numpy(),
-        ("session",),
-    ),
-    BarRule(
-        "session",
-        "be a day without a time of day",
-        "give daily bars, one row per session",
-        lambda rows: (
-            rows["session"].isna() | (rows["session"] == rows["session"].dt.normalize())
-        ).to_numpy(),
-        ("session",),
-    ),
-    BarRule(
-        "session",
-        "be unique",
-        "keep one row per date",
-        lambda rows: ~rows["session"].duplicated().to_numpy(),
-        ("session",),
-    ),
-    BarRule(
-        "session",
-        "be in increasing order",
-        "sort the rows by date",
-        lambda rows: ~(rows["session"] < rows["session"].cummax()).to_numpy(),
-        ("session",),
-    ),
-    *(_is_finite(column) for column in BAR_COLUMNS),
-    *(_is_positive(column) for column in PRICES),
-    BarRule(
-        "high",
-        "be at least open and close",
-        "correct or drop these bars",
-        lambda rows: ~(rows["high"] < rows[["open", "close"]].max(axis=1)).to_numpy(),
-        ("open", "high", "close"),
-    ),
-    BarRule(
-        "low",
-        "be at most open and close",
-        "correct or drop these bars",
-        lambda rows: ~(rows["low"] > rows[["open", "close"]].min(axis=1)).to_numpy(),
-        ("open", "low", "close"),
-    ),
-    BarRule(
-        "volume",
-        "be at least 0",
-        "correct these bars, or leave the column volume out",
-        lambda rows: ~(rows["volume"].to_numpy() < 0),
-        ("volume",),
-    ),
-)
-
-
-def bars_schema(columns: Sequence[str]) -> pa.DataFrameSchema:
-    """Return the pandera schema of the rows of a table with these columns; ``volume`` is optional."""
-    readable = [rule for rule in _RULES if set(rule.reads) <= set(columns)]
-    checks = [pa.Check(_as_series(rule), name=str(_RULES.index(rule)), error=rule.rule) for rule in readable]
-    return pa.DataFrameSchema(
-        columns={name: pa.Column(nullable=True) for name in ("session", *PRICES)}, checks=checks
-    )
+def bars_schema(kind: BarKind, columns: Sequence[str]) -> pa.DataFrameSchema:
+    """Return the pandera schema of the rows of a table; a check's name is its place in `bar_rules`."""
+    needed = ("time",) if kind == "series" else ("time", *PRICES)
+    checks = [
+        # one failure case is enough: the bad bars are read from the check's output
+        pa.Check(_as_series(rule), name=str(place), error=rule.rule, n_failure_cases=1)
+        for place, rule in enumerate(bar_rules(kind, columns))
+    ]
+    return pa.DataFrameSchema({name: pa.Column(nullable=True) for name in needed}, checks=checks)
 
 
 def _as_series(rule: BarRule) -> Callable[[pd.DataFrame], pd.Series]:
@@ -135,33 +66,70 @@ def validate_bars(bars: pd.DataFrame, *, name: str) -> pd.DataFrame:
     Parameters
     ----------
     bars : DataFrame
-        Dates in the index; columns beyond the canonical five are left out of the result.
+        Times in the index, under an instrument in a panel; columns of bars beyond the canonical ones are
+        left out of the result.
     name : str
         How messages call the table (``sp500``, a file name).
 
     Returns
     -------
     DataFrame
-        Index ``session`` (datetime64[ns]); prices float64; ``volume`` int64, or float64 in a market that
-        trades fractions.
+        Index ``session`` (naive) or ``opened_at`` (UTC), of nanoseconds; prices float64; ``volume`` int64,
+        or float64 in a market that trades fractions. All columns of a series float64.
 
     Raises
     ------
     FinscaleError
-        One line per broken rule: column, rule, number of bad bars, the first three dates, remedy.
+        One line per broken rule and instrument: column, rule, number of bad bars, the first three times,
+        remedy.
     """
-    if not isinstance(bars.index, pd.DatetimeIndex):
-        raise Fault(f"{name}.session", "be dates in the index", str(bars.index.dtype), "set the date column")
+    raise_faults(bar_faults(bars, name=name))
+    return canonical_bars(bars)
+
+
+def bar_faults(bars: pd.DataFrame, *, name: str) -> list[Fault]:
+    """Return everything that `validate_bars` would raise."""
+    kind = kind_of(bars)
+    table = bars[_kept(bars)]
+    unreadable = [*_not_times(bars, kind, name), *_empty(bars, name), *_not_numbers(table, name)]
+    if unreadable:
+        return unreadable
+    rows = table.reset_index(names=[*_instrument_level(table), "time"])
+    if "instrument" not in rows:
+        rows = rows.assign(instrument="")
+    return list(_violations(rows, kind, name))
+
+
+def bad_bars(times: pd.DatetimeIndex, bad: NDArray[np.bool_]) -> str:
+    """Say how many bars are bad, and the first three of them."""
+    found = times[bad]
+    first = ", ".join(str(stamp).removesuffix("+00:00").removesuffix(" 00:00:00") for stamp in found[:3])
+    return f"{len(found)} bad bar{'s' if len(found) > 1 else ''} ({first}{', ...' if len(found) > 3 else ''})"
+
+
+def _kept(bars: pd.DataFrame) -> list[str]:
+    if kind_of(bars) == "series":
+        return [str(column) for column in bars]
+    return [column for column in _COLUMNS if column in bars]
+
+
+def _instrument_level(table: pd.DataFrame) -> list[str]:
+    return ["instrument"] if isinstance(table.index, pd.MultiIndex) else []
+
+
+def _not_times(bars: pd.DataFrame, kind: BarKind, name: str) -> Iterator[Fault]:
+    times = bars.index.get_level_values(-1)
+    if not isinstance(times, pd.DatetimeIndex):
+        remedy = "set the date column"
+        yield Fault(f"{name}.{_TIMES[kind]}", "be dates in the index", str(times.dtype), remedy)
+    elif kind == "intraday" and times.tz is None:
+        remedy = "write timezone: in the source, for instance timezone: America/New_York"
+        yield Fault(f"{name}.opened_at", "know its time zone", "times without one", remedy)
+
+
+def _empty(bars: pd.DataFrame, name: str) -> Iterator[Fault]:
     if bars.empty:
-        raise Fault(name, "have at least one bar", "none", "check the file or the dates asked for")
-    table = bars[[column for column in BAR_COLUMNS if column in bars]]
-    raise_faults(_not_numbers(table, name))
-    try:
-        rows = table.reset_index(names="session")
-        bars_schema(list(rows.columns)).validate(rows, lazy=True)
-    except pa.errors.SchemaErrors as errors:
-        raise_faults([_fault(error, table, name) for error in errors.schema_errors])
-    return _canonical(table)
+        yield Fault(name, "have at least one bar", "none", "check the file or the dates asked for")
 
 
 def _not_numbers(table: pd.DataFrame, name: str) -> Iterator[Fault]:
@@ -171,21 +139,51 @@ def _not_numbers(table: pd.DataFrame, name: str) -> Iterator[Fault]:
             yield Fault(f"{name}.{column}", "hold numbers", f"values of type {dtype}", remedy)
 
 
-def _fault(error: pa.errors.SchemaError, table: pd.DataFrame, name: str) -> Fault:
+def _violations(rows: pd.DataFrame, kind: BarKind, name: str) -> Iterator[Fault]:
+    try:
+        bars_schema(kind, list(rows.columns)).validate(rows, lazy=True)
+    except pa.errors.SchemaErrors as errors:
+        for error in errors.schema_errors:
+            yield from _faults(error, rows, kind, name)
+
+
+def _faults(error: pa.errors.SchemaError, rows: pd.DataFrame, kind: BarKind, name: str) -> Iterator[Fault]:
+    """Yield one fault per instrument that breaks the rule."""
     if error.check_output is None:
-        missing, found = str(error.failure_cases), ", ".join(table.columns)
+        missing = str(error.failure_cases)
+        found = ", ".join(str(column) for column in rows if column not in ("instrument", "time"))
         remedy = "name the column in the source's column mapping"
-        return Fault(f"{name}.{missing}", "be a column", f"only {found or 'no columns'}", remedy)
-    rule = _RULES[int(error.check.name)]
-    bad = table.index[~error.check_output.to_numpy(dtype=bool)]
-    first = ", ".join(str(stamp).removesuffix(" 00:00:00") for stamp in bad[:3])
-    got = f"{len(bad)} bad bar{'s' if len(bad) > 1 else ''} ({first}{', ...' if len(bad) > 3 else ''})"
-    return Fault(f"{name}.{rule.column}", rule.rule, got, rule.remedy)
+        yield Fault(f"{name}.{missing}", "be a column", f"only {found or 'no columns'}", remedy)
+        return
+    rule = bar_rules(kind, list(rows.columns))[int(error.check.name)]
+    column = _TIMES[kind] if rule.column == "time" else rule.column
+    bad = ~error.check_output.to_numpy(dtype=bool)
+    times = pd.DatetimeIndex(rows["time"])
+    named = rows["instrument"].fillna("")
+    for instrument in named[bad].unique():
+        subject = ".".join(part for part in (name, str(instrument), column) if part)
+        of_instrument = bad & (named == instrument).to_numpy()
+        yield Fault(subject, rule.rule, bad_bars(times, of_instrument), rule.remedy)
 
 
-def _canonical(table: pd.DataFrame) -> pd.DataFrame:
+def canonical_bars(bars: pd.DataFrame) -> pd.DataFrame:
+    """Return bars without faults in canonical types; see `validate_bars`."""
+    kind, table = kind_of(bars), bars[_kept(bars)]
     canonical = table.astype(np.float64)
-    if "volume" in canonical and (canonical["volume"] % 1 == 0).all():
+    if kind != "series" and "volume" in canonical and (canonical["volume"] % 1 == 0).all():
         canonical = canonical.astype({"volume": np.int64})
-    canonical.index = pd.DatetimeIndex(table.index, name="session").tz_localize(None).as_unit("ns")
+    canonical.index = _canonical_index(table.index, kind)
     return canonical
+
+
+def _canonical_index(index: pd.Index, kind: BarKind) -> pd.Index:
+    times = pd.DatetimeIndex(index.get_level_values(-1)).as_unit("ns")
+    if kind == "daily":
+        times = times.tz_localize(None)
+    elif times.tz is not None:
+        times = times.tz_convert("UTC")
+    name = index.names[-1] or "time" if kind == "series" else _TIMES[kind]
+    if not isinstance(index, pd.MultiIndex):
+        return times.rename(name)
+    instruments = index.get_level_values(0).astype(str)
+    return pd.MultiIndex.from_arrays([instruments, times], names=["instrument", name])

@@ -1,13 +1,19 @@
 """The data card: what the bars are, said once and shown with every result."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import pandas as pd
 
 from finscale.core.config import Record
 from finscale.core.hashing import content_hash
+from finscale.features.bars import instruments_of
+from finscale.features.sessions import SessionRule, length_words
+from finscale.features.timescales import Timescale
 
 __all__ = ["DataCard", "data_card"]
+
+_SHOWN = 5
 
 
 class DataCard(Record):
@@ -18,13 +24,27 @@ class DataCard(Record):
     source, symbol : str
         Where the bars came from (``arch``, ``file``) and what they are bars of.
     first_session, last_session : str
-        ISO dates.
+        ISO dates; of a panel, over all instruments.
+    n_rows, n_sessions : int
+        Rows of the table, and different trading days in it.
     content_hash : str
         Of the bars alone.
     adjustments : str
         What was done to prices for splits and dividends.
-    repairs, notes : tuple of str
-        What was changed in the data; what a reader should know about it.
+    timescale : str
+        Size of a bar.
+    kind : str
+        ``series`` where the table has no bars but columns of any numbers.
+    instruments : tuple of str
+        Of a panel.
+    bar_interval_s : int, optional
+        Length of an intraday bar in seconds.
+    sessions : SessionRule, optional
+        How intraday sessions are cut.
+    calendar : str, optional
+        Exchange whose weeks and months count.
+    repairs, notes, warnings : tuple of str
+        What was changed in the data; what a reader should know about it; what may be wrong with it.
     simulated : bool
         True when no market made these prices.
     """
@@ -34,19 +54,49 @@ class DataCard(Record):
     first_session: str
     last_session: str
     n_rows: int
+    n_sessions: int
     content_hash: str
     adjustments: str
+    timescale: Timescale = "daily"
+    kind: Literal["bars", "series"] = "bars"
+    instruments: tuple[str, ...] = ()
+    bar_interval_s: int | None = None
+    sessions: SessionRule | None = None
+    calendar: str | None = None
     repairs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     simulated: bool = False
 
     def line(self) -> str:
-        """Return the card as one line for a report."""
+        """Return the card as one line for a report: what was simulated first, then what may be wrong."""
         label = "SIMULATED " if self.simulated else ""
-        span = f"{self.first_session} to {self.last_session}, {self.n_rows} sessions"
+        warned = "".join(f"WARNING: {warning}; " for warning in self.warnings)
+        span = f"{self.first_session} to {self.last_session}, {self._size()}"
         repairs = "; ".join(self.repairs) or "nothing repaired"
         facts = [f"prices: {self.adjustments}", repairs, *self.notes, f"hash {self.content_hash}"]
-        return f"{label}{self.symbol} (source {self.source}), {span}; " + "; ".join(facts)
+        symbol = self.symbol.removeprefix(label)
+        return f"{label}{warned}{symbol} (source {self.source}), {span}; " + "; ".join(facts)
+
+    def _size(self) -> str:
+        size = self._bars()
+        if not self.instruments:
+            return size
+        shown = ", ".join(self.instruments[:_SHOWN])
+        more = ", ..." if len(self.instruments) > _SHOWN else ""
+        return f"{len(self.instruments)} instruments ({shown}{more}), {size}"
+
+    def _bars(self) -> str:
+        if self.kind == "series":
+            return f"{self.n_rows} rows"
+        if self.sessions is not None and self.bar_interval_s is not None:
+            length = length_words(pd.Timedelta(seconds=self.bar_interval_s))
+            rule = self.sessions
+            cut = f"at most {rule.bars_per_session} a session from {rule.opens_at} {rule.timezone}"
+            return f"{self.n_rows} bars of {length} in {self.n_sessions} sessions, {cut}"
+        if self.timescale != "daily":
+            return f"{self.n_rows} {self.timescale} bars"
+        return f"{self.n_rows} sessions" if not self.instruments else f"{self.n_rows} daily bars"
 
 
 def data_card(
@@ -55,20 +105,43 @@ def data_card(
     source: str,
     symbol: str,
     adjustments: str,
+    timescale: Timescale = "daily",
+    kind: Literal["bars", "series"] = "bars",
+    bar_interval_s: int | None = None,
+    sessions: Mapping[str, Any] | None = None,
+    calendar: str | None = None,
     repairs: Sequence[str] = (),
     notes: Sequence[str] = (),
+    warnings: Sequence[str] = (),
     simulated: bool = False,
 ) -> DataCard:
-    """Describe validated bars; the keywords are what the bars dataset puts into ``bars.attrs``."""
+    """Describe prepared bars; the keywords are what the dataset and `prepare_bars` put into ``attrs``."""
+    days = _days(bars)
     return DataCard(
         source=source,
         symbol=symbol,
-        first_session=str(bars.index[0].date()),
-        last_session=str(bars.index[-1].date()),
+        first_session=str(days.min().date()),
+        last_session=str(days.max().date()),
         n_rows=len(bars),
-        content_hash=content_hash(bars),
+        n_sessions=days.nunique(),
+        # a panel's index is hashed as columns: as tuples it takes seconds per million bars
+        content_hash=content_hash(bars.reset_index() if isinstance(bars.index, pd.MultiIndex) else bars),
         adjustments=adjustments,
+        timescale=timescale,
+        kind=kind,
+        instruments=tuple(instruments_of(bars)),
+        bar_interval_s=bar_interval_s,
+        sessions=SessionRule.read(sessions) if sessions else None,
+        calendar=calendar,
         repairs=tuple(repairs),
         notes=tuple(notes),
+        warnings=tuple(warnings),
         simulated=simulated,
     )
+
+
+def _days(bars: pd.DataFrame) -> pd.DatetimeIndex:
+    """Trading days of the rows; of a series, calendar days."""
+    if bars.attrs.get("kind") != "series" and "session" in bars:
+        return pd.DatetimeIndex(bars["session"])
+    return pd.DatetimeIndex(bars.index.get_level_values(-1)).normalize()

@@ -1,4 +1,4 @@
-"""Indicators as functions of the bars alone; TA-Lib computes all but what it lacks.
+"""Indicators of price as functions of the bars alone; TA-Lib computes all but what it lacks.
 
 Each takes the canonical bars and returns float64 (n_rows,), NaN while it is undefined.
 """
@@ -8,39 +8,56 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import talib
-from numpy.typing import NDArray
+
+from finscale.features.arithmetic import Vector, ratio
 
 __all__ = [
     "Indicator",
-    "Vector",
-    "adosc",
     "adx",
     "atr",
     "bar_column",
+    "bb_lower",
+    "bb_middle",
     "bb_percent_b",
+    "bb_upper",
+    "bb_width",
+    "cci",
     "dema",
+    "ema",
+    "macd_histogram",
     "macd_line",
-    "obv",
-    "on_completed_weeks",
+    "macd_signal",
+    "roc",
     "rsi",
     "sma",
+    "stochastic",
     "stochrsi",
-    "vwap",
-    "week_numbers",
+    "typical_price",
 ]
 
-Vector = NDArray[np.float64]
 Indicator = Callable[[pd.DataFrame], Vector]
 
 
 def bar_column(bars: pd.DataFrame, *, column: str) -> Vector:
     """Return a column of the bars as it is."""
-    return bars[column].to_numpy(dtype=np.float64)
+    # strided and contiguous memory take different code in numpy's logarithm, and may differ in the last bit
+    return np.ascontiguousarray(bars[column].to_numpy(dtype=np.float64))
+
+
+def typical_price(bars: pd.DataFrame) -> Vector:
+    """Return (high + low + close) / 3."""
+    high, low, close = (bar_column(bars, column=name) for name in ("high", "low", "close"))
+    return (high + low + close) / 3
 
 
 def sma(bars: pd.DataFrame, *, period: int) -> Vector:
     """Return the simple moving average of the close."""
     return talib.SMA(bar_column(bars, column="close"), timeperiod=period)
+
+
+def ema(bars: pd.DataFrame, *, period: int) -> Vector:
+    """Return the exponential moving average of the close, begun at the mean of its first ``period``."""
+    return talib.EMA(bar_column(bars, column="close"), timeperiod=period)
 
 
 def dema(bars: pd.DataFrame, *, period: int) -> Vector:
@@ -60,6 +77,16 @@ def stochrsi(bars: pd.DataFrame, *, period: int, window: int) -> Vector:
     return k_line
 
 
+def stochastic(bars: pd.DataFrame, *, period: int) -> Vector:
+    """Return %K, where the close lies between the lowest and the highest price, 0 to 100 (Lane 1984).
+
+    50 where the price did not move for ``period`` bars (TA-Lib: 0).
+    """
+    high, low, close = (bar_column(bars, column=name) for name in ("high", "low", "close"))
+    lowest, highest = talib.MIN(low, timeperiod=period), talib.MAX(high, timeperiod=period)
+    return 100 * ratio(close - lowest, highest - lowest, otherwise=0.5)
+
+
 def macd_line(bars: pd.DataFrame, *, fast: int, slow: int) -> Vector:
     """Return EMA(fast) - EMA(slow) of the close (Appel 1979), without its signal line."""
     close = bar_column(bars, column="close")
@@ -67,15 +94,30 @@ def macd_line(bars: pd.DataFrame, *, fast: int, slow: int) -> Vector:
     return line
 
 
-def obv(bars: pd.DataFrame) -> Vector:
-    """Return on-balance volume, summed from the first bar (Granville 1963)."""
-    return talib.OBV(bar_column(bars, column="close"), bar_column(bars, column="volume"))
+def macd_signal(bars: pd.DataFrame, *, fast: int, slow: int, signal: int) -> Vector:
+    """Return the exponential moving average of the MACD line over ``signal`` bars (Appel 1979)."""
+    close = bar_column(bars, column="close")
+    return talib.MACD(close, fastperiod=fast, slowperiod=slow, signalperiod=signal)[1]
 
 
-def adosc(bars: pd.DataFrame, *, fast: int, slow: int) -> Vector:
-    """Return the Chaikin oscillator of the accumulation/distribution line."""
-    high, low, close, volume = (bar_column(bars, column=name) for name in ("high", "low", "close", "volume"))
-    return talib.ADOSC(high, low, close, volume, fastperiod=fast, slowperiod=slow)
+def macd_histogram(bars: pd.DataFrame, *, fast: int, slow: int, signal: int) -> Vector:
+    """Return the MACD line less its signal line (Aspray 1986)."""
+    close = bar_column(bars, column="close")
+    return talib.MACD(close, fastperiod=fast, slowperiod=slow, signalperiod=signal)[2]
+
+
+def roc(bars: pd.DataFrame, *, period: int) -> Vector:
+    """Return the rate of change of the close over ``period`` bars, in percent."""
+    return talib.ROC(bar_column(bars, column="close"), timeperiod=period)
+
+
+def cci(bars: pd.DataFrame, *, period: int) -> Vector:
+    """Return the commodity channel index of the typical price (Lambert 1980).
+
+    0 where the typical price did not move for ``period`` bars.
+    """
+    high, low, close = (bar_column(bars, column=name) for name in ("high", "low", "close"))
+    return talib.CCI(high, low, close, timeperiod=period)
 
 
 def atr(bars: pd.DataFrame, *, period: int) -> Vector:
@@ -90,42 +132,36 @@ def adx(bars: pd.DataFrame, *, period: int) -> Vector:
     return talib.ADX(high, low, close, timeperiod=period)
 
 
+def bb_upper(bars: pd.DataFrame, *, period: int, n_sigma: float) -> Vector:
+    """Return the upper Bollinger band, ``n_sigma`` standard deviations above the middle (Bollinger 2001)."""
+    return _bands(bars, period, n_sigma)[0]
+
+
+def bb_middle(bars: pd.DataFrame, *, period: int, n_sigma: float) -> Vector:
+    """Return the middle Bollinger band: the mean of the last ``period`` closes (Bollinger 2001)."""
+    return _bands(bars, period, n_sigma)[1]
+
+
+def bb_lower(bars: pd.DataFrame, *, period: int, n_sigma: float) -> Vector:
+    """Return the lower Bollinger band, ``n_sigma`` standard deviations below the middle (Bollinger 2001)."""
+    return _bands(bars, period, n_sigma)[2]
+
+
+def bb_width(bars: pd.DataFrame, *, period: int, n_sigma: float) -> Vector:
+    """Return the distance between the Bollinger bands, divided by the middle one (Bollinger 2001)."""
+    upper, middle, lower = _bands(bars, period, n_sigma)
+    return (upper - lower) / middle
+
+
 def bb_percent_b(bars: pd.DataFrame, *, period: int, n_sigma: float) -> Vector:
     """Return where the close lies in its Bollinger bands, 0 at the lower, 1 at the upper (Bollinger 2001).
 
     One half where the bands have no width (``period`` equal closes).
     """
+    upper, _, lower = _bands(bars, period, n_sigma)
+    return ratio(bar_column(bars, column="close") - lower, upper - lower, otherwise=0.5)
+
+
+def _bands(bars: pd.DataFrame, period: int, n_sigma: float) -> tuple[Vector, Vector, Vector]:
     close = bar_column(bars, column="close")
-    upper, _, lower = talib.BBANDS(close, timeperiod=period, nbdevup=n_sigma, nbdevdn=n_sigma)
-    width = upper - lower
-    return np.where(width == 0, 0.5, (close - lower) / np.where(width == 0, 1.0, width))
-
-
-def vwap(bars: pd.DataFrame, *, period: int) -> Vector:
-    """Return the volume-weighted mean of the typical price (high + low + close) / 3 over ``period`` bars.
-
-    Undefined where no volume was traded in the whole period.
-    """
-    volume = bars["volume"].astype(np.float64)
-    typical = bars[["high", "low", "close"]].sum(axis=1) / 3
-    traded = (typical * volume).rolling(period).sum()
-    return (traded / volume.rolling(period).sum()).to_numpy()
-
-
-def week_numbers(sessions: pd.DatetimeIndex) -> NDArray[np.int64]:
-    """Number the weeks (Monday to Sunday) in which there was a session, from 0, for each session."""
-    weeks = sessions.to_period("W-SUN")
-    return np.cumsum(np.r_[False, weeks[1:] != weeks[:-1]]).astype(np.int64)
-
-
-def on_completed_weeks(bars: pd.DataFrame, *, indicator: Indicator) -> Vector:
-    """Compute an indicator on weekly bars and show each session the last week completed before it.
-
-    A week is known from the first session after it, whichever weekday that is: nothing of the running
-    week is seen, and after a holiday the newest finished week is.
-    """
-    numbers = week_numbers(pd.DatetimeIndex(bars.index))
-    how = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
-    weekly = bars.groupby(numbers).agg({column: how[column] for column in bars.columns})
-    known = np.r_[np.nan, indicator(weekly)]
-    return known[numbers]
+    return talib.BBANDS(close, timeperiod=period, nbdevup=n_sigma, nbdevdn=n_sigma)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from finscale.core.budgets import Cell
+from finscale.windows.origins import ORIGIN
 
 __all__ = [
     "baseline_table",
@@ -12,6 +13,7 @@ __all__ = [
     "cells_table",
     "date_loss_table",
     "grid_table",
+    "searched_rows",
     "trial_table",
 ]
 
@@ -52,8 +54,8 @@ def trial_table(trials: Mapping[str, pd.DataFrame], losses: pd.DataFrame) -> pd.
     losses : DataFrame
         Of `baselines_by_date`.
     """
-    on_select = losses[(losses["split"] == "val_select") & (losses["baseline"] == "base_rate")]
-    base = on_select.groupby("horizon")["log_loss"].mean()
+    on_select = searched_rows(losses)
+    base = on_select[on_select["baseline"] == "base_rate"].groupby("horizon")["log_loss"].mean()
     frames = []
     for cell_id, rows in trials.items():
         cell = Cell.from_id(cell_id)
@@ -68,8 +70,13 @@ def trial_table(trials: Mapping[str, pd.DataFrame], losses: pd.DataFrame) -> pd.
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
+def searched_rows(losses: pd.DataFrame) -> pd.DataFrame:
+    """Return the baseline losses on the rows that a search looks at: val_select of the first fold."""
+    return losses[(losses["split"] == "val_select") & (losses["fold"] == 0)]
+
+
 def baselines_by_date(losses: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
-    """Return every horizon's baseline losses, one row per (horizon, split, baseline, date)."""
+    """Return every horizon's baseline losses, one row per (horizon, split, baseline, origin)."""
     return pd.concat([rows.assign(horizon=h) for h, rows in sorted(losses.items())], ignore_index=True)
 
 
@@ -86,8 +93,8 @@ def _with_excess(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def date_loss_table(dates: Mapping[str, pd.DataFrame], losses: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells' losses by date, each beside the base rate's on the same date."""
-    keys = ["horizon", "split", "date"]
+    """Return the cells' losses by origin, each beside the base rate's on the same origin."""
+    keys = ["horizon", "split", *ORIGIN]
     base = losses[losses["baseline"] == "base_rate"][[*keys, "log_loss"]]
     table = pd.concat(dates.values(), ignore_index=True)
     return table.merge(base.rename(columns={"log_loss": "base_rate_loss"}), on=keys, validate="many_to_one")

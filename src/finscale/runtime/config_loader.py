@@ -54,15 +54,12 @@ class FinscaleConfigLoader(OmegaConfigLoader):
         return [name.removeprefix(_BARS) for name in entries if name.startswith(_BARS)]
 
     def _catalog(self) -> dict[str, Any]:
-        """Bind ``bars`` to the source that the experiment names."""
+        """Bind ``bars`` to the entry that the experiment names, or to the user's file."""
         data = group(self["parameters"], "definition").data
         entries = super().__getitem__("catalog")
-        source = (
-            {"kind": "file", "path": data.path}
-            if data.source == "file"
-            else entries[_BARS + data.source]["source"]
-        )
-        return {**entries, "bars": {**entries["bars"], "source": source}}
+        file = {"source": {"kind": "file", "path": data.path}}
+        bound = file if data.source == "file" else entries[_BARS + data.source]
+        return {**entries, "bars": {**entries["bars"], **bound}}
 
 
 def _named_run_spec(runtime_params: dict[str, Any]) -> RunSpec | None:

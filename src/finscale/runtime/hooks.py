@@ -28,10 +28,11 @@ class ProjectHooks:
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
     ) -> None:
-        """Stop before anything is written when the device that the environment asks for is absent."""
+        """Stop before anything is written when the device or the model's head for the task is absent."""
         if any(preflight.NEEDS_DEVICE in node.tags for node in pipeline.nodes):
-            execution = group(catalog.load("parameters"), "execution")
-            preflight.require_device(execution, environment=run_params["env"])
+            parameters = catalog.load("parameters")
+            preflight.require_trainable(group(parameters, "definition"))
+            preflight.require_device(group(parameters, "execution"), environment=run_params["env"])
 
     @hook_impl
     def after_pipeline_run(

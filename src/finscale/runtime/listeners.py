@@ -74,7 +74,7 @@ class SeedsListener:
     """Follow several seeds that train at the same time: one line of progress over all their epochs."""
 
     def __init__(self, cell_id: str, specs: Sequence[RunSpec]) -> None:
-        self._label, self._specs = f"Train {cell_id}, {len(specs)} seeds", specs
+        self._label, self._specs = f"Train {cell_id}, {len(specs)} runs", specs
         self._epochs = dict.fromkeys(range(len(specs)), 0)
         self._open = ExitStack()
 
@@ -115,7 +115,7 @@ def log_seed_run(run: SeedRun) -> None:
     }
     scores = run.evaluation.scores if run.evaluation else {}
     trackers.log_child_run(
-        f"{run.spec.cell.id} seed {run.spec.seed}",
+        f"{run.spec.cell.id} seed {run.spec.seed}" + (f" fold {run.spec.fold}" if run.spec.fold else ""),
         params={
             **run.spec.model.leaves("model"),
             **run.spec.training.leaves("training"),

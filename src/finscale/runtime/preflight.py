@@ -14,8 +14,10 @@ from finscale.core.budgets import parse_budget
 from finscale.core.errors import Fault, FinscaleError, raise_faults, user_fault
 from finscale.runtime.definition import group
 from finscale.training.config import ExecutionConfig, resolve_device
+from finscale.windows.experiment import ExperimentConfig
+from finscale.windows.tasks import parse_task
 
-__all__ = ["NEEDS_DEVICE", "Check", "preflight", "require", "require_device"]
+__all__ = ["NEEDS_DEVICE", "Check", "preflight", "require", "require_device", "require_trainable"]
 
 NEEDS_DEVICE = "device"
 """Tag of the nodes that train or evaluate a model."""
@@ -51,6 +53,32 @@ def require_device(execution: ExecutionConfig, *, environment: str | None) -> st
         raise Fault(fault.subject, fault.rule, fault.got, remedy) from None
 
 
+def require_trainable(definition: ExperimentConfig) -> str:
+    """Return the task a model is trained on.
+
+    Raises
+    ------
+    FinscaleError
+        For what can be windowed but not trained: a task that no model here has a head for, contexts that
+        are masked, which a model of whole patches cannot read, and a split without ``val_score``.
+    """
+    data, family = definition.data, definition.model_family
+    faults = []
+    if parse_task(data.task).kind != "binary":
+        rule = f"be direction or threshold_<x>pct to train a {family}"
+        remedy = "for windows and baselines alone: kedro run --pipelines feature_engineering,dataset"
+        faults.append(Fault("data.task", rule, data.task, remedy))
+    if data.min_context_length not in (None, data.context_length):
+        rule = f"be null to train a {family}, which reads whole contexts"
+        remedy = "remove it, or choose a shorter context_length"
+        faults.append(Fault("data.min_context_length", rule, data.min_context_length, remedy))
+    if data.split.val_select_fraction == 1:
+        rule = "be below 1 to train a model: the verdict rests on val_score, which would be empty"
+        faults.append(Fault("data.split.val_select_fraction", rule, 1, "try 0.5"))
+    raise_faults(faults)
+    return data.task
+
+
 def preflight(
     parameters: Mapping[str, Any],
     *,
@@ -72,10 +100,11 @@ def preflight(
     data, execution = Path(group(parameters, "paths").data), group(parameters, "execution")
     checks: list[tuple[str, Callable[[], str]]] = [
         ("device", lambda: require_device(execution, environment=environment)),
+        ("task", lambda: require_trainable(group(parameters, "definition"))),
         ("free memory", _memory),
         ("free disk", lambda: _disk(data)),
         ("data folder writable", lambda: _writable(data)),
-        ("bars", lambda: f"{len(load_bars()):,} sessions, valid"),
+        ("bars", lambda: f"{len(load_bars()):,} bars, valid"),
         ("largest architecture, one step", lambda: _largest_step(parameters, budgets)),
     ]
     return [_run(name, check) for name, check in checks]

@@ -70,6 +70,8 @@ def _section(name: str, record: type[BaseModel]) -> list[str]:
 
 
 def _records(annotation: Any) -> list[type[BaseModel]]:
+    if typing.get_origin(annotation) is UnionType:
+        return [record for kind in typing.get_args(annotation) for record in _records(kind)]
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         return [annotation] if annotation.__name__ != "Dimension" else []
     return []

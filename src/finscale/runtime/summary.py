@@ -11,8 +11,11 @@ from rich import get_console
 from rich.table import Table
 
 from finscale.runtime.definition import group
+from finscale.windows.tasks import parse_task
 
 __all__ = ["print_summary"]
+
+_SHOWN_SCORES = 3
 
 
 def print_summary(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
@@ -59,9 +62,42 @@ def _training(catalog: CatalogProtocol, runs: pd.DataFrame) -> None:
     _print(table, folder, _next(catalog, "scaling_analysis"))
 
 
+def _features(catalog: CatalogProtocol, features: pd.DataFrame) -> None:
+    card = catalog.load("data_card")
+    n_rows, n_features = features.shape
+    kept = f"{n_features} features of {n_rows:,} bars, after a warm-up of {features.attrs['n_warm_up']}"
+    get_console().print(f"{card['line']}\n{kept} ({features.attrs['slowest']}).", highlight=False)
+    get_console().print(f"Next:   {_next(catalog, 'dataset')}", highlight=False, soft_wrap=True)
+
+
+def _baselines(catalog: CatalogProtocol, scores: pd.DataFrame) -> None:
+    """Baselines and windows: what a model will have to beat."""
+    spec = catalog.load("windows").spec
+    shown = [str(name) for name in scores.select_dtypes("number") if name != "n"][:_SHOWN_SCORES]
+    table = Table("split", "baseline", *(name.replace("_", " ") for name in shown), title_justify="left")
+    table.columns[1].no_wrap = True
+    table.title = f"Baselines of {spec.experiment}, {spec.task}, horizon {spec.horizon}"
+    for row in scores[scores["split"] != "val_select"].to_dict("records"):
+        table.add_row(row["split"], row["baseline"], *(f"{row[name]:.4f}" for name in shown))
+    page = Path(catalog["feature_page"]._describe()["filepath"])
+    where = f"Windows: {catalog['windows_folder'].load()}\nFigures: {page.parent}"
+    _print(table, where, _after_dataset(catalog))
+    notes = scores.loc[scores["note"] != "", ["baseline", "note"]].drop_duplicates()
+    for name, note in notes.itertuples(index=False):
+        get_console().print(f"{name}: {note}", highlight=False)
+    for warning in catalog.load("window_warnings"):
+        get_console().print(f"[yellow]! {warning}", highlight=False)
+
+
+def _after_dataset(catalog: CatalogProtocol) -> str:
+    definition = group(catalog.load("parameters"), "definition")
+    trained = parse_task(definition.data.task).kind == "binary"
+    return _next(catalog, "hpo") if trained else "kedro viz run, or notebooks/01_explore_features.ipynb"
+
+
 def _verdict(catalog: CatalogProtocol, summary: Mapping[str, Any]) -> None:
     console = get_console()
-    console.print(f"\n[bold]{summary['headline']}[/bold]", highlight=False)
+    console.print(f"\n{summary['title']}\n[bold]{summary['headline']}[/bold]", highlight=False)
     for sentence in summary["sentences"]:
         console.print(sentence, highlight=False)
     for warning in summary["warnings"]:
@@ -91,4 +127,6 @@ _STAGES: dict[str, Callable[[CatalogProtocol, Any], None]] = {
     "scaling_summary": _verdict,
     "runs": _training,
     "search_summary": _search,
+    "baseline_scores": _baselines,
+    "features": _features,
 }

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from finscale.core.budgets import Cell, cells_of
 from finscale.core.errors import Interrupted, user_fault
-from finscale.features.bars import validate_bars
+from finscale.features.prepare import prepare_bars
 from finscale.runtime.definition import group
 from finscale.runtime.preflight import Check, preflight, require
 from finscale.runtime.progress import track
@@ -95,11 +95,18 @@ def _check(context: Any, cells: Sequence[Cell]) -> None:
     checks = preflight(
         context.params,
         budgets=[cell.budget for cell in cells],
-        load_bars=lambda: validate_bars(context.catalog.load("bars"), name="bars"),
+        load_bars=lambda: _bars(context),
         environment=context.env,
     )
     get_console().print(_check_table(checks))
     require(checks)
+
+
+def _bars(context: Any) -> Any:
+    data = group(context.params, "definition").data
+    return prepare_bars(
+        context.catalog.load("bars"), name="bars", timescale=data.timescale, start=data.start, end=data.end
+    )
 
 
 def _run_cell(cell: Cell, names: Sequence[str], env: str | None, params: Mapping[str, Any]) -> CellOutcome:

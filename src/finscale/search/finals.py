@@ -25,12 +25,17 @@ def train_side_by_side(
     specs: Sequence[RunSpec],
     directories: Sequence[Path],
     *,
-    windows_directory: Path,
+    windows_directories: Sequence[Path],
     execution: ExecutionConfig,
     executor: Executor,
     should_stop: Callable[[], bool],
 ) -> bool:
     """Train every specification in its own directory, as many at a time as the executor has slots.
+
+    Parameters
+    ----------
+    directories, windows_directories : sequence of Path
+        Where each training writes, and the windows that each reads.
 
     Returns
     -------
@@ -43,8 +48,10 @@ def train_side_by_side(
         When a training failed, with its reason; the others are stopped at their next step.
     """
     jobs = [
-        _job(number, spec, directory, windows_directory, execution)
-        for number, (spec, directory) in enumerate(zip(specs, directories, strict=True))
+        _job(number, spec, directory, windows, execution)
+        for number, (spec, directory, windows) in enumerate(
+            zip(specs, directories, windows_directories, strict=True)
+        )
     ]
     waiting, running = deque(jobs), dict[int, Job]()
     while waiting or running:
@@ -66,12 +73,10 @@ def train_side_by_side(
     return not should_stop()
 
 
-def _job(
-    number: int, spec: RunSpec, directory: Path, windows_directory: Path, execution: ExecutionConfig
-) -> Job:
+def _job(number: int, spec: RunSpec, directory: Path, windows: Path, execution: ExecutionConfig) -> Job:
     payload = {
         "spec": spec.model_dump(mode="json"),
-        "windows": str(windows_directory),
+        "windows": str(windows),
         "execution": execution.model_dump(mode="json"),
     }
     caps = (spec.training.max_steps, spec.training.max_epochs)

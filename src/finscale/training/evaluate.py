@@ -31,6 +31,7 @@ from finscale.training.result import Flag
 from finscale.training.run_spec import RunSpec, check_data, fingerprint, read_run_spec
 from finscale.windows.batches import DeviceWindows
 from finscale.windows.data import WindowData
+from finscale.windows.origins import origins_frame
 
 __all__ = [
     "EVALUATED_SPLITS",
@@ -60,7 +61,7 @@ class Evaluation:
         By split: every score of `finscale.metrics.classification.scores`, and ``base_rate_loss`` (of the
         training base rate on the same rows), ``spread`` and ``calibration_slope`` (NaN where there is none).
     losses : DataFrame
-        One row per date: date, split, probability, target, log_loss.
+        One row per origin: date, at, instrument, split, probability, target, log_loss.
     flags : dict
         By split, see `finscale.training.monitor`.
     """
@@ -173,14 +174,8 @@ def _scores(data: WindowData, split: str, p: Vector) -> dict[str, float]:
 
 def _losses(data: WindowData, split: str, p: Vector) -> pd.DataFrame:
     y = data.targets_at(split).astype(np.float64)
-    return pd.DataFrame(
-        {
-            "date": data.dates_at(split),
-            "split": split,
-            "probability": p,
-            "target": y,
-            "log_loss": log_loss_rows(y, p),
-        }
+    return origins_frame(data, split).assign(
+        split=split, probability=p, target=y, log_loss=log_loss_rows(y, p)
     )
 
 

@@ -67,6 +67,8 @@ class RunSpec(Record):
         How it is trained. ``batch`` is advice, re-measured on the present device, unless ``exact``.
     exact : bool
         Forbid any change of the batch configuration.
+    fold : int
+        Of a walk-forward, counted from 0.
     """
 
     experiment: ExperimentConfig
@@ -79,6 +81,7 @@ class RunSpec(Record):
     batch: BatchConfig
     seed: int = Field(ge=0)
     exact: bool = False
+    fold: int = Field(default=0, ge=0)
     provenance: Provenance
 
     @field_validator("budget", mode="before")
@@ -121,6 +124,7 @@ def plan_run(
     n_features: int,
     batch: BatchConfig,
     seed: int,
+    fold: int = 0,
     provenance: Provenance,
 ) -> RunSpec:
     """Return the specification of one training; arch_id and N are counted from the model itself."""
@@ -135,6 +139,7 @@ def plan_run(
         training=training,
         batch=batch,
         seed=seed,
+        fold=fold,
         provenance=provenance,
     )
 
@@ -154,6 +159,7 @@ def fingerprint(spec: RunSpec) -> str:
             "training": spec.training.model_dump(mode="json", exclude={"max_steps", "max_epochs"}),
             "batch": spec.batch if spec.exact else spec.batch.effective_batch_size,
             "seed": spec.seed,
+            "fold": spec.fold,
         }
     )
 
@@ -164,15 +170,20 @@ def check_data(spec: RunSpec, data: WindowData) -> None:
     Raises
     ------
     FinscaleError
-        When task, touch, horizon, context length, data hash or arch_id differ.
+        When task, touch, horizon, context, timescale, fold, data hash or arch_id differ.
     """
     asked, found = spec.experiment.data, data.spec
+    shortest = asked.min_context_length or asked.context_length
     architecture = arch_id(spec.model, n_features=data.n_features, context_length=found.context_length)
     pairs = [
         ("task", asked.task, found.task),
         ("touch", asked.touch, found.touch),
         ("horizon", spec.horizon, found.horizon),
         ("context_length", asked.context_length, found.context_length),
+        ("timescale", asked.timescale, found.timescale),
+        ("context_reach", asked.context_reach, found.context_reach),
+        ("min_context_length", shortest, found.min_context_length),
+        ("fold", spec.fold, found.fold),
         ("data_hash", spec.provenance.data_hash, found.data_hash),
         ("arch_id", spec.arch_id, architecture),
     ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from finscale.archgrid.batching import BatchProvider, choose_batch
@@ -12,6 +13,7 @@ from finscale.core.budgets import Cell
 from finscale.core.errors import FinscaleError
 from finscale.core.files import read_json
 from finscale.core.seeding import derive
+from finscale.metrics.classification import scores
 from finscale.models.config import PatchTSTConfig
 from finscale.training.config import ExecutionConfig, TrainingConfig, resolve_device
 from finscale.training.events import Event, ignore
@@ -19,6 +21,7 @@ from finscale.training.result import TrainingResult
 from finscale.training.run_spec import Provenance, RunSpec, fingerprint, plan_run, read_run_spec
 from finscale.windows.data import WindowData
 from finscale.windows.experiment import ExperimentConfig
+from finscale.windows.origins import ORIGIN
 
 if TYPE_CHECKING:
     from finscale.training.evaluate import Evaluation
@@ -30,7 +33,7 @@ SCORED_SPLITS = ("val_select", "val_score", "test")
 
 @dataclass(frozen=True)
 class SeedRun:
-    """One training of the winner: what was asked, what happened, and its scores (None unless complete)."""
+    """One training of the winner on one fold: what was asked, what happened, its scores if complete."""
 
     spec: RunSpec
     result: TrainingResult
@@ -60,6 +63,7 @@ def winner_spec(
     batch_provider: BatchProvider,
     execution: ExecutionConfig,
     seed: int,
+    fold: int = 0,
     provenance: Provenance,
 ) -> RunSpec:
     """Return the specification of one training of a cell's winner.
@@ -97,6 +101,7 @@ def winner_spec(
         n_features=n_features,
         batch=batch,
         seed=seed,
+        fold=fold,
         provenance=provenance,
     )
 
@@ -150,22 +155,29 @@ def _finished(directory: Path, spec: RunSpec) -> tuple[RunSpec, TrainingResult] 
 def run_rows(runs: Sequence[SeedRun], *, flags: Sequence[str] = (), **columns: Any) -> pd.DataFrame:
     """Return one row per (seed, split): the cell, the architecture, what ran, and the scores.
 
+    The folds of a walk-forward are pooled: a score of a seed is that of all its folds' rows together.
+
     Parameters
     ----------
+    runs : sequence of SeedRun
+        Every fold of every seed.
     flags : sequence of str
         Words that belong on every row of the cell, beside what each run raised.
     columns : scalars
         Further columns, the same on every row.
     """
-    return pd.DataFrame([{**_row(run, split, flags), **columns} for run in runs for split in SCORED_SPLITS])
+    seeds = {run.spec.seed: [other for other in runs if other.spec.seed == run.spec.seed] for run in runs}
+    rows = [_row(folds, split, flags) for folds in seeds.values() for split in SCORED_SPLITS]
+    return pd.DataFrame([{**row, **columns} for row in rows])
 
 
-def _row(run: SeedRun, split: str, flags: Sequence[str]) -> dict[str, Any]:
-    spec, result = run.spec, run.result
-    scores: Mapping[str, float] = run.evaluation.scores[split] if run.evaluation else {}
-    raised = run.evaluation.flags[split] if run.evaluation else ()
-    base, loss = scores.get("base_rate_loss", float("nan")), scores.get("log_loss", float("nan"))
+def _row(folds: Sequence[SeedRun], split: str, flags: Sequence[str]) -> dict[str, Any]:
+    spec, result = folds[0].spec, folds[0].result
+    pooled = _pooled_scores(folds, split)
+    raised = {flag for run in folds for flag in (*run.result.flags, *_flags(run, split))}
+    base, loss = pooled.get("base_rate_loss", float("nan")), pooled.get("log_loss", float("nan"))
     batch = result.batch or spec.batch
+    outcomes = [run.result.outcome for run in folds]
     return {
         "run_id": result.fingerprint,
         "budget": spec.cell.budget,
@@ -173,6 +185,7 @@ def _row(run: SeedRun, split: str, flags: Sequence[str]) -> dict[str, Any]:
         "horizon": spec.horizon,
         "cell": spec.cell.id,
         "seed": spec.seed,
+        "n_folds": len(folds),
         "split": split,
         "arch_id": spec.arch_id,
         **{name: getattr(spec.model, name) for name in ("d_model", "n_layers", "n_heads", "d_ff")},
@@ -186,25 +199,46 @@ def _row(run: SeedRun, split: str, flags: Sequence[str]) -> dict[str, Any]:
         "log_loss": loss,
         "base_rate_loss": base,
         "excess_loss": base - loss,
-        "auc": scores.get("auc", float("nan")),
-        "brier": scores.get("brier", float("nan")),
-        "ece": scores.get("ece", float("nan")),
-        "outcome": result.outcome,
-        "flags": sorted({*flags, *result.flags, *raised}),
+        "auc": pooled.get("auc", float("nan")),
+        "brier": pooled.get("brier", float("nan")),
+        "ece": pooled.get("ece", float("nan")),
+        "outcome": next((outcome for outcome in outcomes if outcome != "complete"), "complete"),
+        "flags": sorted({*flags, *raised}),
         "best_epoch": result.best_epoch,
         "stopped_epoch": result.stopped_epoch,
-        "n_steps": result.n_steps,
-        "seconds": result.seconds,
-        "peak_memory_bytes": result.peak_memory_bytes,
+        "n_steps": sum(run.result.n_steps for run in folds),
+        "seconds": sum(run.result.seconds for run in folds),
+        "peak_memory_bytes": max(run.result.peak_memory_bytes for run in folds),
         "device": result.device,
         **spec.provenance.model_dump(mode="json", exclude={"created_at", "dirty"}),
     }
 
 
+def _flags(run: SeedRun, split: str) -> Sequence[str]:
+    return run.evaluation.flags[split] if run.evaluation else ()
+
+
+def _pooled_scores(folds: Sequence[SeedRun], split: str) -> Mapping[str, float]:
+    """Score the rows of all folds at once; nothing where a fold has no scores."""
+    found = [run.evaluation for run in folds if run.evaluation]
+    if len(found) < len(folds):
+        return {}
+    if len(found) == 1:
+        return found[0].scores[split]
+    rows = pd.concat([evaluation.losses for evaluation in found])
+    rows = rows[rows["split"] == split]
+    n_rows = np.array([evaluation.scores[split]["n"] for evaluation in found])
+    base_losses = [evaluation.scores[split]["base_rate_loss"] for evaluation in found]
+    return {
+        **scores(rows["target"], rows["probability"]),
+        "base_rate_loss": float(np.average(base_losses, weights=n_rows)),
+    }
+
+
 def date_loss_rows(runs: Sequence[SeedRun]) -> pd.DataFrame:
-    """Return the loss of every forecast date, one row per (budget, horizon, seed, split, date)."""
+    """Return the loss of every forecast, one row per (budget, horizon, seed, fold, split, origin)."""
     frames = [_dates(run) for run in runs if run.evaluation]
-    columns = ["budget", "horizon", "seed", "split", "date", "probability", "target", "log_loss"]
+    columns = ["budget", "horizon", "seed", "fold", "split", *ORIGIN, "probability", "target", "log_loss"]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
@@ -214,4 +248,5 @@ def _dates(run: SeedRun) -> pd.DataFrame:
     frame.insert(0, "budget", run.spec.cell.budget)
     frame.insert(1, "horizon", run.spec.horizon)
     frame.insert(2, "seed", run.spec.seed)
+    frame.insert(3, "fold", run.spec.fold)
     return frame

@@ -1,160 +1,192 @@
 """What any model has to beat, on the same rows and from the same past.
 
-t origin row, h horizon. Every probability at t uses training rows, or labels known at t.
+n evaluated origins, h horizon, C target columns. Every forecast at an origin uses training rows, or what was
+known at the origin.
 """
 
+import re
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
 
-from finscale.features.indicators import atr
-from finscale.metrics.classification import log_loss, log_loss_rows, scores
+from finscale.core.errors import Fault
+from finscale.metrics import classification, probabilistic, regression
+from finscale.metrics.probabilistic import quantile_level, quantile_name
+from finscale.windows import plain_baselines as plain
 from finscale.windows.data import WindowData
-from finscale.windows.standardize import Standardizer
+from finscale.windows.garch_forecasts import garch_probability, garch_quantiles
+from finscale.windows.origins import origins_frame
+from finscale.windows.past import EVALUATED, Forecast, Past
+from finscale.windows.tasks import TaskKind, parse_task
+from finscale.windows.trees import boosted_mean, boosted_probability
 
-__all__ = ["BASELINES", "baseline_scores", "baseline_table", "volatilities"]
+__all__ = ["BASELINES", "Baseline", "baseline_scores", "baseline_table"]
 
 Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+RowNumbers = NDArray[np.int64]
+Baseline = Callable[[Past], Forecast]
 
-TRAILING_LABELS = 252
-EWMA_DECAY = 0.94
-_EVALUATED = ("val_select", "val_score", "test")
-_TINY = 1e-8
-_MAX_TREES = 200
-_TREE_STEP = 10
-_TAIL = 0.2
+_CHUNK = 2**22
+_QUANTILE = re.compile(r"q\d+(\.\d+)?")
+
+BASELINES: dict[TaskKind, dict[str, Baseline]] = {
+    "binary": {
+        "base_rate": plain.base_rate,
+        "trailing_base_rate": plain.trailing_base_rate,
+        "logistic": plain.logistic,
+        "garch": garch_probability,
+        "hist_gradient_boosting": boosted_probability,
+    },
+    "regression": {
+        "climatology": plain.training_mean,
+        "last_value": plain.no_change,
+        "linear": plain.linear,
+        "hist_gradient_boosting": boosted_mean,
+    },
+    "quantile": {
+        "climatology": plain.return_climatology,
+        "scaled_climatology": plain.scaled_climatology,
+        "garch": garch_quantiles,
+    },
+    "forecast": {"last_value": plain.last_row, "climatology": plain.mean_row},
+}
 
 
 def baseline_table(data: WindowData, bars: pd.DataFrame) -> pd.DataFrame:
-    """Forecast every origin of val_select, val_score and test by each baseline.
+    """Forecast every origin of val_select, val_score and test by each baseline of the task's kind.
 
     Parameters
     ----------
     data : WindowData
     bars : DataFrame
-        The validated bars that the windows were built from.
+        The canonical bars that the windows were built from.
 
     Returns
     -------
     DataFrame
-        Columns date, split, baseline, probability, target, log_loss; one row per origin and baseline.
+        One row per origin and baseline, in the order of `BASELINES`: date (session), at (stamp of the bar),
+        instrument ("" for a single one), split, baseline; then by kind
+
+        - binary: probability, target, log_loss;
+        - regression: prediction, target, squared_error, in scaled units;
+        - quantile: q05 ... (at the scored horizon), target, pinball_loss (mean over the levels), scaled;
+        - forecast: squared_error, absolute_error (means over steps and columns), in standardised units;
+
+        and note: what was left out or stood in, empty for the plain case.
+
+    Raises
+    ------
+    Fault
+        When the bars are not those of the windows, or a baseline has no forecast for an origin.
     """
-    rows = bars.loc[pd.DatetimeIndex(data.dates)]
-    inputs = volatilities(bars).loc[rows.index].to_numpy()
+    kind = parse_task(data.spec.task).kind
+    past = Past(data, bars)
+    _refuse_missing_prices(kind, bars)
     parts = [
-        _rows(data, name, split, probabilities[data.origins[split]])
-        for name, baseline in BASELINES.items()
-        for probabilities in [baseline(data, inputs)]
-        for split in _EVALUATED
+        origins_frame(data, split).assign(
+            split=split,
+            baseline=name,
+            **_COLUMNS[kind](past, data.origins[split], forecast.values[part]),
+            note=forecast.note,
+        )
+        for name, baseline in BASELINES[kind].items()
+        for forecast in [_complete(name, baseline(past))]
+        for split, part in _parts(data).items()
     ]
     return pd.concat(parts, ignore_index=True)
 
 
 def baseline_scores(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per split and baseline: split, baseline, and the scores of `metrics.classification`."""
+    """Return one row per split and baseline: split, baseline, every score of its kind, n, and the note."""
     rows = [
-        {"split": split, "baseline": baseline, **scores(group["target"], group["probability"])}
+        {"split": split, "baseline": baseline, **_scores(group), "note": "; ".join(group["note"].unique())}
         for (split, baseline), group in table.groupby(["split", "baseline"], sort=False)
     ]
     return pd.DataFrame(rows).sort_values("split", key=_split_order, kind="stable", ignore_index=True)
 
 
-def volatilities(bars: pd.DataFrame) -> pd.DataFrame:
-    """Return three measures of volatility of each bar: log EWMA, ATR / close, five-bar realised.
-
-    The EWMA of squared log returns decays by 0.94 a bar (RiskMetrics 1996).
-    """
-    returns = np.log(bars["close"]).diff()
-    ewma = returns.pow(2).ewm(alpha=1 - EWMA_DECAY, adjust=False).mean().pow(0.5)
-    return pd.DataFrame(
-        {
-            "log_ewma": np.log(ewma.clip(lower=_TINY)),
-            "atr_14": atr(bars, period=14) / bars["close"],
-            "rv_5": returns.pow(2).rolling(5).sum().pow(0.5),
-        }
-    )
+def _refuse_missing_prices(kind: TaskKind, bars: pd.DataFrame) -> None:
+    missing = sorted({"high", "low", "close"} - set(bars.columns))
+    if missing and kind != "forecast":
+        rule = f"have the column {', '.join(missing)}, which baselines of a {kind} task read"
+        raise Fault("bars", rule, f"only {', '.join(map(str, bars.columns))}", "use bars with all prices")
 
 
-def _base_rate(data: WindowData, _inputs: Vector) -> Vector:
-    return np.full(len(data.targets), data.base_rate)
+def _complete(name: str, forecast: Forecast) -> Forecast:
+    n_origins = len(forecast.values)
+    unknown = np.unique(np.argwhere(~np.isfinite(forecast.values))[:, 0])
+    if len(unknown):
+        got = f"none at {len(unknown)} of {n_origins} origins"
+        raise Fault(f"baseline {name}", "forecast every origin", got, "look for bars without prices or scale")
+    return forecast
 
 
-def _trailing_base_rate(data: WindowData, _inputs: Vector) -> Vector:
-    """Share of positives among the last year of labels that ended by t, with half a count of each class."""
-    known = pd.Series(data.targets, dtype=np.float64).shift(data.spec.horizon)
-    recent = known.rolling(TRAILING_LABELS, min_periods=0)
-    return ((recent.sum() + 0.5) / (recent.count() + 1)).to_numpy()
-
-
-def _logistic(data: WindowData, inputs: Vector) -> Vector:
-    train = _defined(data.origins["train"], inputs)
-    standardizer = Standardizer.fit(inputs[train])
-    model = LogisticRegression().fit(standardizer.transform(inputs[train]), data.targets[train])
-    return _where_defined(inputs, lambda rows: model.predict_proba(standardizer.transform(rows))[:, 1])
-
-
-def _boosting(data: WindowData, _inputs: Vector) -> Vector:
-    """Trees on the newest row of features; their number is chosen on the last fifth of the training rows."""
-    train = data.origins["train"]
-    n_tail = max(1, round(len(train) * _TAIL))
-    head, tail = train[: max(1, len(train) - n_tail - data.spec.horizon)], train[-n_tail:]
-    n_trees = _best_number_of_trees(data, head, tail)
-    if n_trees == 0:
-        return np.full(len(data.targets), data.base_rate)
-    return _trees(data, train, n_trees).predict_proba(data.values)[:, 1]
-
-
-def _best_number_of_trees(data: WindowData, head: NDArray[np.int64], tail: NDArray[np.int64]) -> int:
-    if len(np.unique(data.targets[head])) < 2:
-        return 0
-    model = _trees(data, head, _MAX_TREES)
-    constant = np.full(len(tail), float(data.targets[head].mean()))
-    losses = [log_loss(data.targets[tail], constant)]
-    for stage, p in enumerate(model.staged_predict_proba(data.values[tail]), start=1):
-        if stage % _TREE_STEP == 0:
-            losses.append(log_loss(data.targets[tail], p[:, 1]))
-    return int(np.argmin(losses)) * _TREE_STEP
-
-
-def _trees(data: WindowData, rows: NDArray[np.int64], n_trees: int) -> HistGradientBoostingClassifier:
-    model = HistGradientBoostingClassifier(
-        max_iter=n_trees, learning_rate=0.05, max_leaf_nodes=15, early_stopping=False, random_state=0
-    )
-    return model.fit(data.values[rows], data.targets[rows])
-
-
-def _defined(origins: NDArray[np.int64], inputs: Vector) -> NDArray[np.int64]:
-    return origins[np.isfinite(inputs[origins]).all(axis=1)]
-
-
-def _where_defined(inputs: Vector, forecast: Callable[[Vector], Vector]) -> Vector:
-    probabilities = np.full(len(inputs), np.nan)
-    defined = np.isfinite(inputs).all(axis=1)
-    probabilities[defined] = forecast(inputs[defined])
-    return probabilities
-
-
-def _rows(data: WindowData, baseline: str, split: str, probabilities: Vector) -> pd.DataFrame:
-    labels = data.targets_at(split).astype(np.float64)
-    columns = {
-        "probability": probabilities,
-        "target": labels,
-        "log_loss": log_loss_rows(labels, probabilities),
+def _parts(data: WindowData) -> dict[str, slice]:
+    """Where each split that has origins lies among the evaluated ones."""
+    counts = [len(data.origins[split]) for split in EVALUATED]
+    ends = np.cumsum(counts).tolist()
+    return {
+        split: slice(end - count, end)
+        for split, count, end in zip(EVALUATED, counts, ends, strict=True)
+        if count
     }
-    return pd.DataFrame({"date": data.dates_at(split), "split": split, "baseline": baseline, **columns})
+
+
+def _binary_columns(past: Past, origins: RowNumbers, p: Vector) -> dict[str, Vector]:
+    y = past.scored(origins)
+    return {"probability": p, "target": y, "log_loss": classification.log_loss_rows(y, p)}
+
+
+def _regression_columns(past: Past, origins: RowNumbers, prediction: Vector) -> dict[str, Vector]:
+    y = past.scored(origins)
+    losses = regression.squared_error_rows(y, prediction)
+    return {"prediction": prediction, "target": y, "squared_error": losses}
+
+
+def _quantile_columns(past: Past, origins: RowNumbers, quantiles: Matrix) -> dict[str, Vector]:
+    y, levels = past.scored(origins), past.data.spec.quantile_levels
+    losses = probabilistic.pinball_rows(y, quantiles, levels).mean(axis=1)
+    named = {quantile_name(level): column for level, column in zip(levels, quantiles.T, strict=True)}
+    return {**named, "target": y, "pinball_loss": losses}
+
+
+def _forecast_columns(past: Past, origins: RowNumbers, rows: Matrix) -> dict[str, Vector]:
+    """Errors of one row (n, C) that is forecast for all of the h steps, a few origins at a time."""
+    data, columns = past.data, plain.target_columns(past.data)
+    steps = np.arange(1, data.spec.horizon + 1)
+    n_chunks = 1 + len(origins) * len(steps) * data.n_features // _CHUNK
+    squared, absolute = [], []
+    for at, said in zip(np.array_split(origins, n_chunks), np.array_split(rows, n_chunks), strict=True):
+        errors = data.values[at[:, None] + steps][..., columns].astype(np.float64) - said[:, None]
+        squared.append(np.square(errors).mean(axis=(1, 2)))
+        absolute.append(np.abs(errors).mean(axis=(1, 2)))
+    return {"squared_error": np.concatenate(squared), "absolute_error": np.concatenate(absolute)}
+
+
+_COLUMNS: dict[TaskKind, Callable[[Past, RowNumbers, NDArray[np.float64]], dict[str, Vector]]] = {
+    "binary": _binary_columns,
+    "regression": _regression_columns,
+    "quantile": _quantile_columns,
+    "forecast": _forecast_columns,
+}
+
+
+def _scores(rows: pd.DataFrame) -> dict[str, float]:
+    """Every score of one baseline on one split; its columns say of which kind it is."""
+    if "probability" in rows:
+        return classification.scores(rows["target"], rows["probability"])
+    if "prediction" in rows:
+        return regression.scores(rows["target"], rows["prediction"])
+    if "pinball_loss" in rows:
+        names = [name for name in rows.columns if _QUANTILE.fullmatch(name)]
+        levels = [quantile_level(name) for name in names]
+        return probabilistic.scores(rows["target"], rows[names].to_numpy(), levels)
+    losses = {name: float(rows[name].mean()) for name in ("squared_error", "absolute_error")}
+    return {**losses, "n": float(len(rows))}
 
 
 def _split_order(splits: pd.Series) -> pd.Series:
-    return splits.map(_EVALUATED.index)
-
-
-BASELINES: dict[str, Callable[[WindowData, Vector], Vector]] = {
-    "base_rate": _base_rate,
-    "trailing_base_rate": _trailing_base_rate,
-    "logistic": _logistic,
-    "hist_gradient_boosting": _boosting,
-}
+    return splits.map(EVALUATED.index)

@@ -1,6 +1,9 @@
-"""Bars from their sources: found by obvious names, adjusted only when asked, refused with a remedy."""
+"""The dataset of bars: every fault of its conf at once, lazy, read-only, known by its content."""
 
 import inspect
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,170 +11,66 @@ import pandas as pd
 import pytest
 from kedro.io import DatasetError
 
-from finscale.core.errors import Fault, FinscaleError
+from finscale.core.errors import FinscaleError
 from finscale.datasets.bars import BarsDataset
 from finscale.features.bars import validate_bars
 
-SPY = Path(__file__).parents[2] / "fixtures" / "spy_daily_300.csv"
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+SPY = FIXTURES / "spy_daily_300.csv"
+SP500 = {"kind": "arch", "symbol": "sp500"}
+NASDAQ = {"kind": "arch", "symbol": "nasdaq"}
+VIX = {"kind": "arch", "symbol": "vix"}
+SESSIONS = {"bars_per_session": 288, "opens_at": "17:00", "timezone": "America/New_York"}
 
 
 def from_file(path: Path, **options: object) -> BarsDataset:
     return BarsDataset(source={"kind": "file", "path": str(path), **options})
 
 
-@pytest.fixture
-def yahoo(tmp_path: Path) -> Path:
-    path = tmp_path / "yahoo.csv"
-    path.write_text(
-        "Date,Open,High,Low,Close,Adj Close,Volume\n"
-        "2020-01-02,10,12,9,11,5.5,100\n2020-01-03,11,13,10,12,9,200\n"
-    )
-    return path
-
-
-@pytest.mark.parametrize(("symbol", "first_close"), [("sp500", 1228.099976), ("nasdaq", 2208.050049)])
-def test_bundled_indices_are_valid_bars(symbol: str, first_close: float) -> None:
-    bars = BarsDataset(source={"kind": "arch", "symbol": symbol}).load()
-    valid = validate_bars(bars, name=symbol)
-    assert len(valid) == 5031
-    assert valid["close"].iloc[0] == first_close
-    assert valid.attrs["symbol"] == symbol
-
-
-def test_the_known_fault_of_the_bundled_index_is_real_and_on_its_card() -> None:
-    bars = BarsDataset(source={"kind": "arch", "symbol": "sp500"}).load()
-    stale = (bars["open"] / bars["close"].shift() - 1).abs() < 1e-6
-    assert stale[:"2007"].mean() > 0.5
-    assert stale["2008":].mean() < 0.1
-    assert "before 2008 the open often equals the previous close" in bars.attrs["notes"][0]
-
-
-def test_a_csv_of_three_hundred_real_bars_is_read() -> None:
-    bars = validate_bars(from_file(SPY).load(), name="spy")
-    assert bars.shape == (300, 5)
-    assert bars.loc["2019-06-24"].tolist() == [294.23, 294.58, 293.47, 293.64, 47582730]
-    assert bars.attrs == {"source": "file", "symbol": "spy_daily_300.csv", "adjustments": "none"}
-
-
-def test_the_whole_file_of_real_bars_is_valid(test_data: Path) -> None:
-    assert len(validate_bars(from_file(test_data / "spy_daily_1999_2020.csv").load(), name="spy")) == 5241
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet", ".pq", ".CSV"])
-@pytest.mark.parametrize("dates_in_index", [False, True])
-def test_every_format_gives_the_same_bars(tmp_path: Path, suffix: str, dates_in_index: bool) -> None:
-    frame, path = pd.read_csv(SPY, parse_dates=["date"]), tmp_path / f"spy{suffix}"
-    if dates_in_index:
-        frame = frame.set_index("date")
-    if "csv" in suffix.lower():
-        frame.to_csv(path, index=dates_in_index)
-    else:
-        frame.to_parquet(path)
-    found = validate_bars(from_file(path).load(), name="spy")
-    pd.testing.assert_frame_equal(found, validate_bars(from_file(SPY).load(), name="spy"))
-
-
-def test_adjusted_close_is_left_alone_unless_asked_for(yahoo: Path) -> None:
-    bars = from_file(yahoo).load()
-    assert list(bars.columns) == ["open", "high", "low", "close", "volume"]
-    assert bars["close"].tolist() == [11, 12]
-    assert bars.attrs["adjustments"] == "none; the file's adjusted close is not used"
-
-
-def test_split_dividend_scales_prices_and_keeps_volume(yahoo: Path) -> None:
-    bars = from_file(yahoo, adjust="split_dividend").load()
-    np.testing.assert_allclose(bars["close"], [5.5, 9])
-    np.testing.assert_allclose(bars["open"], [5, 8.25])
-    np.testing.assert_allclose(bars["high"], [6, 9.75])
-    np.testing.assert_allclose(bars["low"], [4.5, 7.5])
-    assert bars["volume"].tolist() == [100, 200]
-    assert bars.attrs["adjustments"].startswith("splits and dividends")
-
-
-def test_columns_are_mapped_when_their_names_are_not_obvious(tmp_path: Path) -> None:
-    path = tmp_path / "odd.csv"
-    path.write_text("Tag,o,h,l,Last Price,x\n20200102,10,12,9,11,0\n20200103,11,13,10,12,0\n")
-    columns = {"open": "o", "high": "H", "low": "l", "close": "last_price"}
-    bars = validate_bars(from_file(path, columns=columns, date_column="tag").load(), name="odd")
-    assert list(bars.columns) == ["open", "high", "low", "close"]
-    assert [str(day.date()) for day in bars.index] == ["2020-01-02", "2020-01-03"]
-
-
-def test_rows_come_as_they_are_so_that_validation_can_complain(tmp_path: Path) -> None:
-    path = tmp_path / "bad.csv"
-    path.write_text("date,open,high,low,close\n2020-01-03,1,2,1,1\n2020-01-02,1,2,1,\n2020-01-02,1,2,1,1\n")
-    bars = from_file(path).load()
-    assert len(bars) == 3
-    with pytest.raises(FinscaleError) as found:
-        validate_bars(bars, name="bad.csv")
-    assert str(found.value).startswith("3 faults:")
-
-
-FILES = {
-    "missing column": ("date,open,high,low\n2020-01-02,1,1,1\n", "must have the column close, got the co"),
-    "missing date": ("day,open,high,low,close\n2020-01-02,1,1,1,1\n", "name it with date_column"),
-    "not a date": ("date,open,high,low,close\nsoon,1,1,1,1\n", ".date must hold dates, got"),
-    "epoch seconds": ("date,open,high,low,close\n1577923200,1,1,1,1\n", ".date must hold dates, got"),
-    "text in a price": ("date,open,high,low,close\n2020-01-02,1,1,1,n/k\n", ".close must hold numbers, got"),
-    "two closes": ("date,open,high,low,close,CLOSE\n0,1,1,1,1,1\n", "one with columns: {close: ...}"),
-    "two dates": ("date,time,open,high,low,close\n0,1,1,1,1,1\n", "choose one with date_column"),
-    "no rows": ("date,open,high,low,close\n", "must hold at least one bar"),
-    "empty": ("", "must hold a table, got an empty file"),
-    "ragged": ("a,b\n1,2\n1,2,3,4\n", "must be readable csv"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", FILES)
-def test_a_faulty_file_is_a_fault_with_a_remedy(tmp_path: Path, case: str) -> None:
-    text, message = FILES[case]
-    path = tmp_path / "bars.csv"
-    path.write_text(text)
-    with pytest.raises(Fault) as found:
-        from_file(path).load()
-    assert message in str(found.value)
-    assert found.value.remedy
-
-
-def test_a_missing_a_damaged_and_a_foreign_file_are_faults(tmp_path: Path) -> None:
-    damaged = tmp_path / "bars.parquet"
-    damaged.write_bytes(b"PAR1 not really")
-    for path, rule in [
-        (tmp_path / "none.csv", "exist"),
-        (tmp_path, "end in .csv"),
-        (tmp_path / "bars.xlsx", "end in .csv, .csv.gz, .parquet, .pq"),
-        (damaged, "be readable parquet"),
-    ]:
-        with pytest.raises(Fault) as found:
-            from_file(path).load()
-        assert f"must {rule}" in str(found.value)
-
-
-def test_split_dividend_without_adjusted_close_is_refused() -> None:
-    with pytest.raises(Fault) as found:
-        from_file(SPY, adjust="split_dividend").load()
-    assert "must have the column adj_close" in str(found.value)
-    assert found.value.remedy.endswith("or set adjust: none")
-
-
 @pytest.mark.parametrize(
-    ("source", "message"),
+    ("source", "messages"),
     [
-        ({"kind": "arch", "symbol": "spx"}, "source.arch.symbol must be 'sp500' or 'nasdaq', got 'spx'"),
-        ({"kind": "yahoo"}, "source.kind must be arch or file, got 'yahoo'"),
-        ({"kind": "file"}, "source.file.path must be given"),
-        ({"kind": "file", "path": "x.csv", "adjst": "none"}, "did you mean 'adjust'?"),
-        ({"kind": "file", "path": "x.csv", "columns": {"clsoe": "c"}}, "did you mean 'close'?"),
+        ({"kind": "arch", "symbol": "spx"}, ["source.arch.symbol must be 'sp500', 'nasdaq' or 'vix', got"]),
+        ({"kind": "fil"}, ["source.kind must be a known kind, got 'fil'; did you mean 'file'?"]),
+        ({"symbol": "sp500"}, ["source.kind must be a known kind, got None"]),
+        ("sp500", ["source must be a mapping, got 'sp500'; try {kind: arch"]),
+        ({"kind": "file"}, ["source.file.path must be given"]),
+        ({"kind": "file", "path": "x.csv", "adjst": "none"}, ["did you mean 'adjust'?"]),
+        ({"kind": "simulated", "process": "garch"}, ["source.process must be a known process, got 'garch'"]),
+        (
+            {"kind": "simulated", "process": "intraday_sessions", "nuu": 3, "beta": "x"},
+            ["source.simulated.beta must be", "source.simulated.nuu must be a known key", "'nu'?"],
+        ),
     ],
 )
-def test_a_faulty_source_is_refused_at_once(source: dict[str, object], message: str) -> None:
+def test_a_faulty_source_is_refused_at_once(source: dict[str, object], messages: list[str]) -> None:
     with pytest.raises(FinscaleError) as found:
         BarsDataset(source=source)
-    assert message in str(found.value)
+    assert all(message in str(found.value) for message in messages), str(found.value)
 
 
-def test_a_mapped_column_that_is_not_there_is_named(yahoo: Path) -> None:
-    with pytest.raises(Fault, match=r"must have the column Clos, got .*did you mean 'Close'\?"):
-        from_file(yahoo, columns={"close": "Clos"}).load()
+def test_faults_of_the_bars_and_of_their_vix_come_together() -> None:
+    with pytest.raises(FinscaleError) as found:
+        BarsDataset(source={"kind": "arch", "symbol": "spx"}, vix={"kind": "file", "pth": "x.csv"})
+    assert str(found.value).startswith("3 faults:")
+    for message in ("source.arch.symbol", "vix.file.path must be given", "vix.file.pth must be a known key"):
+        assert message in str(found.value)
+
+
+def test_nothing_is_imported_before_it_is_needed() -> None:
+    heavy = ("torch", "arch", "yfinance", "exchange_calendars", "scipy.stats")
+    made = "; ".join(
+        [
+            "import sys",
+            "from finscale.datasets.bars import BarsDataset",
+            "BarsDataset(source={'kind': 'arch', 'symbol': 'sp500'})",
+            "BarsDataset(source={'kind': 'yfinance', 'symbol': 'SPY', 'folder': 'x'})",
+            "BarsDataset(source={'kind': 'simulated', 'process': 'garch_t_daily'})",
+            f"print([name for name in {heavy} if name in sys.modules])",
+        ]
+    )
+    done = subprocess.run([sys.executable, "-c", made], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_bars_are_read_only() -> None:
@@ -179,27 +78,71 @@ def test_bars_are_read_only() -> None:
         from_file(SPY).save(pd.DataFrame())
 
 
-def test_exists_follows_the_file(tmp_path: Path) -> None:
+def test_exists_follows_every_file(tmp_path: Path) -> None:
     assert from_file(SPY).exists()
     assert not from_file(tmp_path / "none.csv").exists()
-    assert BarsDataset(source={"kind": "arch", "symbol": "sp500"}).exists()
+    assert BarsDataset(source=SP500).exists()
+    missing = {"kind": "file", "path": str(tmp_path / "none.csv")}
+    assert not BarsDataset(source=SP500, vix=missing).exists()
+    assert not BarsDataset(source={"kind": "panel", "members": {"A": SP500, "B": missing}}).exists()
 
 
-def test_the_fingerprint_follows_the_source_and_the_content_of_its_file(yahoo: Path) -> None:
-    before = from_file(yahoo).fingerprint()
-    assert from_file(yahoo).fingerprint() == before
-    assert from_file(yahoo, adjust="split_dividend").fingerprint() != before
-    yahoo.write_text(yahoo.read_text().replace("5.5", "5.6"))
-    assert from_file(yahoo).fingerprint() != before
-    bundled = {BarsDataset(source={"kind": "arch", "symbol": s}).fingerprint() for s in ("sp500", "nasdaq")}
-    assert len(bundled) == 2
+def test_the_fingerprint_follows_the_sources_and_the_content_of_their_files(tmp_path: Path) -> None:
+    path = tmp_path / "spy.csv"
+    path.write_text(SPY.read_text())
+    mine = {"kind": "file", "path": str(path)}
+    variants = [
+        {"source": mine},
+        {"source": {**mine, "calendar": "XLON"}},
+        {"source": SP500},
+        {"source": NASDAQ},
+        {"source": SP500, "vix": VIX},
+        {"source": SP500, "vix": mine},
+        {"source": {"kind": "panel", "members": {"a": SP500, "b": mine}}},
+        {"source": {"kind": "panel", "members": {"b": mine, "a": SP500}}},
+        {"source": {"kind": "simulated", "process": "garch_t_daily", "seed": 1}},
+        {"source": {"kind": "simulated", "process": "garch_t_daily", "seed": 2}},
+    ]
+    before = [BarsDataset(**variant).fingerprint() for variant in variants]
+    assert before == [BarsDataset(**variant).fingerprint() for variant in variants]
+    assert len(set(before)) == len(variants)
+    path.write_text(path.read_text().replace("294.23", "294.24"))
+    after = [BarsDataset(**variant).fingerprint() for variant in variants]
+    changed = [old != new for old, new in zip(before, after, strict=True)]
+    assert changed == [path.name in str(variant) for variant in variants]
 
 
 def test_the_preview_is_a_table_that_kedro_viz_can_show() -> None:
-    import json
-
     table = from_file(SPY).preview(nrows=2)
     assert table["columns"] == ["session", "open", "high", "low", "close", "volume"]
     assert table["data"][0] == ["2019-06-24", 294.23, 294.58, 293.47, 293.64, 47582730.0]
     assert json.loads(json.dumps(table)) == table
     assert inspect.signature(BarsDataset.preview).return_annotation.__name__ == "TablePreview"
+
+
+def test_the_preview_of_a_panel_and_of_intraday_bars_shows_where_each_bar_stands() -> None:
+    panel = BarsDataset(source={"kind": "panel", "members": {"A": SP500, "B": NASDAQ}}).preview(nrows=1)
+    assert panel["columns"][:3] == ["instrument", "session", "open"]
+    assert panel["data"][0][:2] == ["A", "1999-01-04"]
+    bars = from_file(FIXTURES / "eurusd_5min_720.csv", timezone="UTC", sessions=SESSIONS)
+    assert bars.preview(nrows=1)["data"][0][0] == "2014-05-01 00:00:00+00:00"
+
+
+def test_bars_that_have_yet_to_be_downloaded_are_not_fetched_for_a_preview(tmp_path: Path) -> None:
+    bars = BarsDataset(source={"kind": "yfinance", "symbol": "SPY", "folder": str(tmp_path)})
+    assert bars.preview() == {"index": [], "columns": [], "data": []}
+
+
+def test_the_bundled_index_gets_the_vix_of_its_days() -> None:
+    bars = validate_bars(BarsDataset(source=SP500, vix=VIX).load(), name="sp500")
+    assert bars.loc["2018-12-24", "vix"] == 36.07
+    assert np.isnan(bars.loc["2014-01-02", "vix"])
+    assert bars["vix"].loc["2014-01-03":].notna().all()
+    assert len(bars) == 5031
+    assert "3774 bars before the first VIX have none" in bars.attrs["notes"]
+
+
+def test_the_description_names_every_source() -> None:
+    described = str(BarsDataset(source=SP500, vix=VIX))
+    assert "sp500" in described
+    assert "'symbol': 'vix'" in described

@@ -12,6 +12,7 @@ from finscale.training.evaluate import EVALUATED_SPLITS, evaluate_run, load_best
 from finscale.training.result import TrainingResult
 from finscale.training.run_spec import RunSpec, write_run_spec
 from finscale.windows.data import WindowData
+from finscale.windows.origins import ORIGIN
 
 Specs = Callable[..., RunSpec]
 Windows = Callable[..., WindowData]
@@ -38,10 +39,11 @@ def test_per_date_losses_average_to_the_scores_of_each_split(
     train_tiny(make_spec(data), data)
     evaluation = evaluate_run(tmp_path / "run", data, execution=CPU)
     losses = evaluation.losses
-    assert list(losses.columns) == ["date", "split", "probability", "target", "log_loss"]
+    assert list(losses.columns) == [*ORIGIN, "split", "probability", "target", "log_loss"]
     for split in EVALUATED_SPLITS:
         rows = losses[losses["split"] == split]
-        assert (rows["date"].to_numpy() == data.dates_at(split)).all()
+        assert (rows["at"].to_numpy() == data.dates_at(split)).all()
+        assert (rows["date"].to_numpy() == data.sessions[data.origins[split]]).all()
         assert (rows["target"].to_numpy() == data.targets_at(split)).all()
         assert rows["log_loss"].mean() == pytest.approx(evaluation.scores[split]["log_loss"], rel=1e-12)
         y = data.targets_at(split)

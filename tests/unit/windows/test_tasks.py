@@ -13,17 +13,28 @@ def test_any_percentage_above_zero_is_a_threshold(percent: float) -> None:
     assert parse_task(f"threshold_{percent}pct").rise == pytest.approx(percent / 100)
 
 
-def test_direction_has_no_rise() -> None:
-    assert parse_task("direction").rise is None
-
-
 @pytest.mark.parametrize(
-    "name", ["foo", "regression", "quantile", "threshold_pct", "threshold_-1pct", "Direction", "threshold_1"]
+    ("name", "kind"),
+    [
+        ("direction", "binary"),
+        ("regression", "regression"),
+        ("quantile", "quantile"),
+        ("forecast", "forecast"),
+    ],
 )
+def test_only_a_threshold_has_a_rise(name: str, kind: str) -> None:
+    task = parse_task(name)
+    assert (task.name, task.kind, task.rise) == (name, kind, None)
+    assert parse_task("threshold_1pct").kind == "binary"
+
+
+@pytest.mark.parametrize("name", ["foo", "threshold_pct", "threshold_-1pct", "Direction", "threshold_1"])
 def test_an_unknown_task_is_answered_with_the_list(name: str) -> None:
     with pytest.raises(Fault) as found:
         parse_task(name)
-    assert "data.task must be direction, or threshold_<x>pct" in str(found.value)
+    assert "data.task must be direction, regression, quantile, forecast, or threshold_<x>pct" in str(
+        found.value
+    )
     assert repr(name) in str(found.value)
 
 

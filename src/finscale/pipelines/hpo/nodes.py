@@ -7,6 +7,7 @@ import pandas as pd
 
 from finscale.core.budgets import Cell
 from finscale.core.errors import Fault, Interrupted
+from finscale.reporting.collect import searched_rows
 from finscale.runtime.definition import TrainingSettings
 from finscale.runtime.listeners import SearchListener
 from finscale.runtime.progress import track
@@ -26,7 +27,7 @@ __all__ = ["search_cell", "tabulate_trials"]
 def search_cell(
     arch_grid: pd.DataFrame,
     windows: WindowData,
-    baseline_scores: pd.DataFrame,
+    baseline_losses: pd.DataFrame,
     windows_folder: Path,
     study_folder: Path,
     definition: ExperimentConfig,
@@ -37,7 +38,7 @@ def search_cell(
     provenance: dict[str, Any],
 ) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     """Search architecture and training parameters of the cell, or go on with its search."""
-    on_select = baseline_scores[baseline_scores["split"] == "val_select"]
+    on_select = searched_rows(baseline_losses).groupby("baseline")["log_loss"].mean()
     with track(f"Search {cell.id}", hpo.n_trials) as tracker:
         result = run_search(
             hpo,
@@ -49,7 +50,7 @@ def search_cell(
             execution=execution,
             training_defaults=training.shared,
             provenance=Provenance(data_hash=windows.spec.data_hash, **provenance),
-            baselines=dict(zip(on_select["baseline"], on_select["log_loss"], strict=True)),
+            baselines={str(name): float(loss) for name, loss in on_select.items()},
             seed=definition.seed,
             on_event=SearchListener(cell, study_folder, tracker),
             should_stop=STOP.requested,

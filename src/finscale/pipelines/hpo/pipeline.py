@@ -17,7 +17,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             node(
                 search_cell,
                 [
-                    *("arch_grid", "windows", "baseline_scores", "windows_folder", "study_folder"),
+                    *("arch_grid", "windows", "baseline_losses", "windows_folder", "study_folder"),
                     *("params:definition", "params:cell", "params:hpo", "params:training"),
                     *("params:execution", "params:provenance"),
                 ],

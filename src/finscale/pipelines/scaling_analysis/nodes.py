@@ -46,7 +46,7 @@ def analyse_scaling(
     trials = {cell: rows for cell, rows in cell_trials.items() if cell in kept}
     dates = {cell: rows for cell, rows in cell_date_losses.items() if cell in kept}
     return ReportInput(
-        title=definition.title,
+        title=f"SIMULATED data: {definition.title}" if data_card["simulated"] else definition.title,
         verdict=scaling_verdict(cells),
         test_verdict=scaling_verdict(cells, split="test"),
         cells=cells,
@@ -63,7 +63,7 @@ def analyse_scaling(
         ),
         data_card=data_card["line"],
         checklist=_checklist(training),
-        warnings=dropped,
+        warnings=(*data_card["warnings"], *_said(kept), *_noted(scores), *dropped),
         seed=definition.seed,
         n_draws=scaling.n_bootstrap,
     )
@@ -77,6 +77,22 @@ def _on_same_data(runs: Mapping[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFr
     others = [cell for cell in runs if cell not in kept]
     sentence = f"Left out, because they were run on other data: {', '.join(others)}."
     return kept, (sentence,) if others else ()
+
+
+def _said(runs: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
+    """What building the windows warned of, each sentence once."""
+    return tuple(dict.fromkeys(warning for rows in runs.values() for warning in rows["warnings"].iloc[0]))
+
+
+def _noted(scores: Mapping[int, pd.DataFrame]) -> tuple[str, ...]:
+    """Where a baseline is not quite what its name says, each once."""
+    found = [(h, *row) for h, rows in scores.items() for row in _notes(rows)]
+    return tuple(f"Baseline {name} at horizon {h}: {note}." for h, name, note in found)
+
+
+def _notes(scores: pd.DataFrame) -> list[tuple[str, str]]:
+    rows = scores.loc[scores["note"] != "", ["baseline", "note"]].drop_duplicates()
+    return list(rows.itertuples(index=False, name=None))
 
 
 def _horizon(folder: str) -> int:

@@ -18,8 +18,10 @@ from finscale.search.processes import ProcessExecutor
 from finscale.training.config import SMOKE_TEST_DEFAULTS, ExecutionConfig
 from finscale.training.run_spec import Provenance, RunSpec, read_run_spec
 from finscale.training.winner import SeedRun, date_loss_rows, run_rows, seeds_of, train_seed, winner_spec
+from finscale.windows.build import is_few_positives
 from finscale.windows.data import WindowData
 from finscale.windows.experiment import ExperimentConfig
+from finscale.windows.folds import fold_folder
 
 __all__ = ["log_runs", "plan_runs", "train_runs"]
 
@@ -37,7 +39,7 @@ def plan_runs(
     allow_defaults: bool,
     run_spec: str | None,
 ) -> list[RunSpec]:
-    """Resolve what to train: the winner with fresh seeds, a named run_spec, or the stated defaults."""
+    """Resolve what to train: the winner with fresh seeds on every fold, a named run_spec, or the defaults."""
     if run_spec is not None:
         return [read_run_spec(Path(run_spec))]
     best = _winner(best_params, definition, cell, allow_defaults=allow_defaults)
@@ -54,9 +56,11 @@ def plan_runs(
             batch_provider=hpo.batch_provider,
             execution=execution,
             seed=seed,
+            fold=fold,
             provenance=known,
         )
         for seed in seeds_of(definition.seed, n_seeds=training.n_seeds)
+        for fold in range(windows.spec.n_folds)
     ]
 
 
@@ -81,6 +85,7 @@ def _winner(
 def train_runs(
     run_specs: list[RunSpec],
     windows: WindowData,
+    later_folds: list[WindowData],
     training_folder: Path,
     window_warnings: list[str],
     execution: ExecutionConfig,
@@ -90,21 +95,36 @@ def train_runs(
     run_spec: str | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train every seed, going on from its checkpoint, and score its best epoch on validation and test."""
-    name = "run_spec_{}_{}" if run_spec is not None else "seed_{1}"
-    folders = [training_folder / name.format(spec.arch_id, spec.seed) for spec in run_specs]
+    folds = [windows, *later_folds]
+    folders = [training_folder / _folder_of(spec, named=run_spec is not None) for spec in run_specs]
     if hpo.executor == "process" and len(run_specs) > 1:
-        _train_side_by_side(run_specs, folders, windows_folder, execution, hpo.n_slots)
-    runs = [_train(spec, windows, folder, execution) for spec, folder in zip(run_specs, folders, strict=True)]
+        sources = [fold_folder(windows_folder, spec.fold) for spec in run_specs]
+        _train_side_by_side(run_specs, folders, sources, execution, hpo.n_slots)
+    runs = [
+        _train(spec, folds[spec.fold], folder, execution)
+        for spec, folder in zip(run_specs, folders, strict=True)
+    ]
     flags = [
-        *(["few_positives"] if window_warnings else []),
+        *(["few_positives"] if any(map(is_few_positives, window_warnings)) else []),
         *(["allow_defaults"] if best_params is None and run_spec is None else []),
     ]
     rows = run_rows(runs, flags=flags, experiment=windows.spec.experiment, title=windows.spec.title)
+    rows["warnings"] = [window_warnings] * len(rows)
     return rows, date_loss_rows(runs)
 
 
+def _folder_of(spec: RunSpec, *, named: bool) -> Path:
+    """Each training's own folder: a seed's, under its fold where there are several."""
+    fold = fold_folder(Path(), spec.fold)
+    return fold / (f"run_spec_{spec.arch_id}_{spec.seed}" if named else f"seed_{spec.seed}")
+
+
 def _train_side_by_side(
-    specs: list[RunSpec], folders: list[Path], windows_folder: Path, execution: ExecutionConfig, n_slots: int
+    specs: list[RunSpec],
+    folders: list[Path],
+    windows_folders: list[Path],
+    execution: ExecutionConfig,
+    n_slots: int,
 ) -> None:
     """Use all worker slots; each seed's record is then found finished."""
     cell = specs[0].cell.id
@@ -115,7 +135,7 @@ def _train_side_by_side(
         is_done = train_side_by_side(
             specs,
             folders,
-            windows_directory=windows_folder,
+            windows_directories=windows_folders,
             execution=execution,
             executor=executor,
             should_stop=STOP.requested,
@@ -127,7 +147,8 @@ def _train_side_by_side(
 
 
 def _train(spec: RunSpec, windows: WindowData, folder: Path, execution: ExecutionConfig) -> SeedRun:
-    with watch_training(f"Train {spec.cell.id} seed {spec.seed}", spec.training.epochs) as listen:
+    fold = f" fold {spec.fold}" if windows.spec.n_folds > 1 else ""
+    with watch_training(f"Train {spec.cell.id}{fold} seed {spec.seed}", spec.training.epochs) as listen:
         run = train_seed(
             spec,
             windows,

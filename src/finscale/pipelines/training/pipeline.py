@@ -28,8 +28,8 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             node(
                 train_runs,
                 [
-                    *("run_specs", "windows", "training_folder", "window_warnings", "params:execution"),
-                    *("params:hpo", "windows_folder", "best_params", "params:run_spec"),
+                    *("run_specs", "windows", "later_folds", "training_folder", "window_warnings"),
+                    *("params:execution", "params:hpo", "windows_folder", "best_params", "params:run_spec"),
                 ],
                 ["runs", "date_losses"],
                 name="train_runs",

@@ -1,0 +1,128 @@
+"""Baselines without a model of the market: rates, means, quantiles, and fits on three volatilities.
+
+t origin row, n evaluated origins, Q quantile levels, C target columns.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.linear_model import LinearRegression, LogisticRegression
+
+from finscale.windows.data import WindowData
+from finscale.windows.past import Forecast, Past
+from finscale.windows.standardize import Standardizer
+
+__all__ = [
+    "TRAILING_LABELS",
+    "base_rate",
+    "last_row",
+    "linear",
+    "logistic",
+    "mean_row",
+    "no_change",
+    "return_climatology",
+    "scaled_climatology",
+    "target_columns",
+    "trailing_base_rate",
+    "training_mean",
+]
+
+Vector = NDArray[np.float64]
+Inputs = NDArray[np.float32]
+
+TRAILING_LABELS = 252
+"""Newest labels, a year of daily ones, that the trailing base rate counts."""
+
+
+def base_rate(past: Past) -> Forecast:
+    """Share of positives among the training origins."""
+    return Forecast(np.full(len(past.origins), past.data.base_rate))
+
+
+def trailing_base_rate(past: Past) -> Forecast:
+    """Share of positives among an instrument's newest labels that ended by t, half a count for each class."""
+    data = past.data
+    # the last h labels of an instrument are unknown, so none is carried into the next
+    known = pd.Series(data.targets, dtype=np.float64).shift(data.spec.horizon)
+    recent = known.groupby(data.instruments).rolling(TRAILING_LABELS, min_periods=0)
+    share = (recent.sum() + 0.5) / (recent.count() + 1)
+    return Forecast(np.asarray(share.droplevel(0).sort_index())[past.origins])
+
+
+def logistic(past: Past) -> Forecast:
+    """Logistic regression on the three volatilities."""
+
+    def fit(inputs: Inputs, targets: Vector) -> Callable[[Inputs], Vector]:
+        model = LogisticRegression().fit(inputs, targets)
+        return lambda rows: model.predict_proba(rows)[:, 1]
+
+    return _on_volatilities(past, fit, otherwise=past.data.base_rate)
+
+
+def linear(past: Past) -> Forecast:
+    """Least squares on the three volatilities."""
+
+    def fit(inputs: Inputs, targets: Vector) -> Callable[[Inputs], Vector]:
+        return LinearRegression().fit(inputs, targets).predict
+
+    return _on_volatilities(past, fit, otherwise=float(past.train_targets.mean()))
+
+
+def _on_volatilities(
+    past: Past, fit: Callable[[Inputs, Vector], Callable[[Inputs], Vector]], *, otherwise: float
+) -> Forecast:
+    """Fit on the three volatilities; a constant stands in where a segment is too young to have them."""
+    defined = np.isfinite(past.volatility.sum(axis=1))
+    train, asked = past.train[defined[past.train]], defined[past.origins]
+    values = np.full(len(past.origins), otherwise)
+    if len(np.unique(past.scored(train))) < 2:
+        return Forecast(values, "no two different labels with volatilities to train on: a constant stands in")
+    inputs = Standardizer.fit(past.volatility[train]).transform(past.volatility)
+    predict = fit(inputs[train], past.scored(train))
+    if asked.any():
+        values[asked] = predict(inputs[past.origins[asked]])
+    n_young = int((~asked).sum())
+    young = f"{n_young} of {len(asked)} origins are too young for volatilities: a constant stands in"
+    return Forecast(values, young if n_young else "")
+
+
+def training_mean(past: Past) -> Forecast:
+    """The mean scaled return of training."""
+    return Forecast(np.full(len(past.origins), past.train_targets.mean()))
+
+
+def no_change(past: Past) -> Forecast:
+    """The last price again: a return of 0."""
+    return Forecast(np.zeros(len(past.origins)))
+
+
+def return_climatology(past: Past) -> Forecast:
+    """Quantiles of the plain training returns, in the units of the volatility at t."""
+    scale = past.data.scale.astype(np.float64)
+    plain = past.train_targets * scale[past.train]
+    return Forecast(np.quantile(plain, past.data.spec.quantile_levels) / scale[past.origins, None])
+
+
+def scaled_climatology(past: Past) -> Forecast:
+    """Quantiles of the scaled training returns: the volatility at t with a shape that never changes."""
+    found = np.quantile(past.train_targets, past.data.spec.quantile_levels)
+    return Forecast(np.tile(found, (len(past.origins), 1)))
+
+
+def last_row(past: Past) -> Forecast:
+    """The newest value of each target column (n, C), for every step."""
+    return Forecast(past.data.values[np.ix_(past.origins, target_columns(past.data))].astype(np.float64))
+
+
+def mean_row(past: Past) -> Forecast:
+    """The mean (n, C) of each column over the training origins, for every step."""
+    columns = target_columns(past.data)
+    rows = past.data.values[np.ix_(past.train, columns)]
+    return Forecast(np.tile(rows.mean(axis=0, dtype=np.float64), (len(past.origins), 1)))
+
+
+def target_columns(data: WindowData) -> NDArray[np.int64]:
+    """Return the places (C,) of the forecast columns among the features."""
+    return np.array([data.spec.features.index(name) for name in data.spec.target_columns], dtype=np.int64)
