@@ -207,3 +207,13 @@ def test_features_and_their_drift_can_be_looked_at(name: str) -> None:
     drift, page = built.figures
     assert len(drift.data) > 0
     assert built.definition.title in page.layout.title.text.replace("<br>", " ")
+
+
+def test_the_next_command_asks_the_same_question(project: Any) -> None:
+    typed = "data.timescale=weekly,data.feature_set=stationary25"
+    done = project.kedro("run", "--pipelines", "feature_engineering", "--params", typed)
+    assert done.code == 0, done.out
+    assert (
+        f"--pipelines dataset --params experiment=spy_daily_threshold_1pct,budget=20K,horizon=1,{typed}"
+        in done.out
+    )

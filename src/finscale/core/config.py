@@ -1,5 +1,6 @@
 """Typed, frozen configuration records: an unknown key is an error, and every fault is shown at once."""
 
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -93,7 +94,15 @@ def _fault(detail: Any, cls: type[BaseModel], subject: str) -> Fault:
         if isinstance(inner, Fault):
             return inner
     rule = detail["msg"].removeprefix("Value error, ").removeprefix("Input should ")
-    return Fault(name, rule, detail["input"])
+    return Fault(name, rule, detail["input"], _near_choice(detail))
+
+
+def _near_choice(detail: Any) -> str:
+    """What a misspelt choice may have meant; the rule lists them all."""
+    if detail["type"] != "literal_error":
+        return ""
+    remedy = suggest(str(detail["input"]), re.findall(r"'([^']+)'", detail["ctx"]["expected"]))
+    return remedy if remedy.startswith("did") else ""
 
 
 def _fields_at(cls: type[BaseModel], path: list[str]) -> list[str]:

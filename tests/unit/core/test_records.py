@@ -42,6 +42,21 @@ def test_every_fault_is_named_with_a_suggestion_for_a_typo():
     assert "drawing.shape.square.side must be a valid integer" in text
 
 
+def test_a_misspelt_choice_gets_a_suggestion_and_a_strange_one_none():
+    with pytest.raises(FinscaleError, match=r"kind must be 'square', got 'sqare'; did you mean 'square'\?$"):
+        Square.read({"kind": "sqare"})
+    with pytest.raises(FinscaleError, match=r"kind must be 'square', got 'xyz'$"):
+        Square.read({"kind": "xyz"})
+
+
+def test_a_panel_hashes_by_its_instruments_too():
+    names = pd.MultiIndex.from_arrays([["a", "a", "b"], [1, 2, 1]], names=["instrument", "session"])
+    other = names.set_levels(["a", "c"], level=0)
+    frame = pd.DataFrame({"close": [1.0, 2.0, 3.0]}, index=names)
+    assert content_hash(frame) == content_hash(frame.copy())
+    assert content_hash(frame) != content_hash(frame.set_axis(other, axis=0))
+
+
 def test_a_record_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         Circle().radius = 2.0
