@@ -22,7 +22,7 @@ class _SimulatedSource(Source):
         return {
             "source": self.kind,
             "symbol": f"SIMULATED {process} seed {self.seed}",
-            "adjustments": "none",
+            "adjustments": "as made",
             "simulated": True,
             "calendar": calendar,
         }

@@ -104,7 +104,7 @@ class FileSource(Source):
         series = pd.DataFrame({name: table.numbers(str(column), name=name) for name, column in found.items()})
         times = self._times(table)
         series.index = (times.local if times.instants is None else times.instants).rename("session")
-        series.attrs = {**self._origin, "adjustments": "none", "kind": "series"}
+        series.attrs = {**self._origin, "adjustments": "as in the file", "kind": "series"}
         return series
 
     def _bars(self, table: ForeignTable) -> pd.DataFrame:
@@ -150,7 +150,7 @@ class FileSource(Source):
     def _adjustments(self, raw: pd.DataFrame) -> str:
         if self.adjust == "split_dividend":
             return "splits and dividends, by the file's adjusted close; volume as in the file"
-        return "none; the file's adjusted close is not used" if "adj_close" in raw else "none"
+        return "as in the file; its adjusted close is not used" if "adj_close" in raw else "as in the file"
 
     @property
     def _origin(self) -> Told:

@@ -55,7 +55,7 @@ def test_the_card_of_a_panel_tells_of_each_member() -> None:
     told = panel(SP500=SP500, S=SIMULATED).load().attrs
     assert told["source"] == "panel"
     assert told["symbol"] == "SP500, S"
-    assert told["adjustments"] == "SP500: unadjusted (an index); S: none"
+    assert told["adjustments"] == "SP500: unadjusted (an index); S: as made"
     assert told["simulated"] is True
     assert told["calendar"] == "XNYS"
     assert any(note.startswith("SP500: before 2008 the open") for note in told["notes"])

@@ -45,7 +45,7 @@ def test_a_csv_of_three_hundred_real_bars_is_read() -> None:
     bars = validate_bars(from_file(SPY).load(), name="spy")
     assert bars.shape == (300, 5)
     assert bars.loc["2019-06-24"].tolist() == [294.23, 294.58, 293.47, 293.64, 47582730]
-    told = {"source": "file", "symbol": "spy_daily_300.csv", "adjustments": "none", "calendar": "XNYS"}
+    told = {"source": "file", "symbol": "spy_daily_300.csv", "adjustments": "as in the file", "calendar": "XNYS"}
     assert bars.attrs == told
 
 
@@ -74,7 +74,7 @@ def test_adjusted_close_is_left_alone_unless_asked_for(yahoo: Path) -> None:
     bars = from_file(yahoo).load()
     assert list(bars.columns) == ["open", "high", "low", "close", "volume"]
     assert bars["close"].tolist() == [11, 12]
-    assert bars.attrs["adjustments"] == "none; the file's adjusted close is not used"
+    assert bars.attrs["adjustments"] == "as in the file; its adjusted close is not used"
 
 
 def test_split_dividend_scales_prices_and_keeps_volume(yahoo: Path) -> None:
