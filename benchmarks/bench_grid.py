@@ -1,56 +1,55 @@
-"""How long one budget's grid takes, and how far the memory model is from a measured training step.
+"""How long the grids take, how many shapes they hold, and whether N is that of every built model.
 
-Run with ``python benchmarks/bench_grid.py``; the memory part needs a CUDA device and says so without one.
+Run with ``python benchmarks/bench_grid.py``; it builds every row of every budget on the meta device.
 """
 
+import functools
+import json
 import time
+from collections.abc import Callable
 
-import torch
+import pandas as pd
 
-from finscale.archgrid.batching import BatchRequest
-from finscale.archgrid.enumerate import enumerate_grid
-from finscale.archgrid.memory import predict_memory
-from finscale.archgrid.probe import step_fits
+from finscale.archgrid.enumerate import enumerate_grid, enumerate_space
 from finscale.core.budgets import parse_budget
-from finscale.models.config import PatchTSTConfig
+from finscale.models.config import parse_model_config
+from finscale.models.registry import build_meta_model
 
 SIZES = {"n_features": 25, "context_length": 60}
 BUDGETS = ("5K", "50K", "500K", "2M", "20M", "200M", "2B")
-SHAPES = ((128, 10, 8), (384, 11, 8), (128, 96, 8), (1024, 16, 16))
-MICRO_BATCH_SIZE = 512
+ALLOWED_S = 0.2
 
 
 def main() -> None:
+    space, wall_s, cpu_s = timed(functools.partial(enumerate_space, **SIZES))
+    print(f"whole space: {len(space):,} rows in {wall_s:.3f} s ({cpu_s:.3f} s of CPU), allowed {ALLOWED_S} s")
     for budget in BUDGETS:
-        rows, milliseconds = time_grid(parse_budget(budget))
-        print(f"grid {budget:>4}: {rows:4d} rows in {milliseconds:5.1f} ms")
-    if not torch.cuda.is_available():
-        print("memory: no CUDA device here, not measured")
-        return
-    for shape in SHAPES:
-        for precision in ("fp32", "bf16"):
-            predicted, measured = compare_memory(*shape, precision=precision)
-            print(f"memory {shape} {precision}: predicted / measured = {predicted / measured:.3f}")
+        grid, wall_s, _ = timed(functools.partial(enumerate_grid, parse_budget(budget), **SIZES))
+        n_shapes = len(grid[["d_model", "n_layers", "d_ff"]].drop_duplicates())
+        print(
+            f"grid {budget:>4}: {len(grid):4d} rows, {n_shapes:2d} shapes, in {1e3 * wall_s:5.1f} ms", end=""
+        )
+        print(f"; N == numel in {n_exact(grid)} rows", flush=True)
 
 
-def time_grid(budget: int, repeats: int = 5) -> tuple[int, float]:
-    """Return the rows and the best of ``repeats`` times in milliseconds."""
-    best = float("inf")
+def timed(make: Callable[[], pd.DataFrame], repeats: int = 7) -> tuple[pd.DataFrame, float, float]:
+    """Return what was made, and the best wall-clock and processor times in seconds."""
+    wall_s = cpu_s = float("inf")
     for _ in range(repeats):
-        started = time.perf_counter()
-        rows = len(enumerate_grid(budget, **SIZES))
-        best = min(best, time.perf_counter() - started)
-    return rows, 1e3 * best
+        wall, cpu = time.perf_counter(), time.process_time()
+        made = make()
+        wall_s, cpu_s = min(wall_s, time.perf_counter() - wall), min(cpu_s, time.process_time() - cpu)
+    return made, wall_s, cpu_s
 
 
-def compare_memory(d_model: int, n_layers: int, n_heads: int, *, precision: str) -> tuple[int, int]:
-    """Return the predicted and the measured peak in bytes of a training step on the GPU."""
-    config = PatchTSTConfig(d_model=d_model, n_layers=n_layers, n_heads=n_heads, d_ff=4 * d_model)
-    request = BatchRequest(config=config, **SIZES, device="cuda", precision=precision)
-    torch.cuda.reset_peak_memory_stats()
-    step_fits(request, MICRO_BATCH_SIZE)
-    estimate = predict_memory(config, **SIZES, micro_batch_size=MICRO_BATCH_SIZE, precision=precision)
-    return estimate.total, torch.cuda.max_memory_allocated()
+def n_exact(grid: pd.DataFrame) -> int:
+    """Return in how many rows N equals the parameters of the model built on the meta device."""
+    return sum(numel(row.config) == row.n_params for row in grid.itertuples())
+
+
+def numel(text: str) -> int:
+    model = build_meta_model(parse_model_config(json.loads(text)), **SIZES)
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 if __name__ == "__main__":

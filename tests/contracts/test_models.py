@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import typing
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -13,44 +15,165 @@ from torch import Tensor, nn
 from finscale.archgrid.enumerate import enumerate_grid
 from finscale.core.budgets import parse_budget
 from finscale.core.errors import Fault
-from finscale.models.config import MODEL_CONFIGS, PatchTSTConfig, TransformerConfig, parse_model_config
+from finscale.models.config import (
+    MODEL_CONFIGS,
+    AnyConfig,
+    DLinearConfig,
+    NaiveConfig,
+    PatchTSTConfig,
+    TransformerConfig,
+    parse_model_config,
+)
 from finscale.models.contract import Batch, ModelOutput
 from finscale.models.counting import count_params
+from finscale.models.head_config import ForecastHead, LogitsHead, QuantileHead, RegressionHead
+from finscale.models.position_config import POSITION_CONFIGS, CalendarConfig, parse_position_config
 from finscale.models.registry import BUILDERS, build_meta_model, build_model
 
 F, T, B, C = 5, 24, 4, 3
 PATCHTST = partial(PatchTSTConfig, d_model=16, n_layers=2, n_heads=4, d_ff=24, patch_length=6, stride=3)
 DECODER = partial(TransformerConfig, vocab_size=11, d_model=16, n_layers=2, n_heads=4, d_ff=24)
+BARS = partial(TransformerConfig, d_model=16, n_layers=2, n_heads=4, d_ff=24)
+POSITIONS = {
+    **{kind: {"kind": kind} for kind in POSITION_CONFIGS},
+    "rope_linear": {"kind": "rope_linear", "factor": 4},
+    "rope_ntk": {"kind": "rope_ntk", "factor": 4},
+    "rope_dynamic": {"kind": "rope_dynamic", "factor": 4, "original_length": 8},
+    "yarn": {"kind": "yarn", "factor": 4, "original_length": 8},
+    "hybrid": {"kind": "hybrid", "K": 3, "width": 4},
+    "hybrid-distance": {"kind": "hybrid", "K": 3, "width": 4, "gate": "distance"},
+    "pi_spiral-additive": {"kind": "pi_spiral", "form": "additive"},
+    "calendar": {"kind": "calendar", "session_bars": 78},
+    "time2vec": {"kind": "time2vec", "session_bars": 78},
+}
+FORECAST = ForecastHead(horizon=6, n_channels=F)
+SOME_COLUMNS = ForecastHead(horizon=6, n_channels=2, columns=(3, 1))
+HEADS = {
+    "logits": LogitsHead(),
+    "regression": RegressionHead(),
+    "quantiles": QuantileHead(horizons=(1, 4), levels=(0.1, 0.5, 0.9)),
+    "forecast": FORECAST,
+}
+PATCHTSTS = {
+    **{pooling: PATCHTST(pooling=pooling) for pooling in ("mean", "flatten", "last", "cls")},
+    **{head: PATCHTST(head=config) for head, config in HEADS.items() if head != "logits"},
+    **{
+        f"independent-{head}": PATCHTST(channels="independent", head=config) for head, config in HEADS.items()
+    },
+    **{
+        f"{norm}-{'pre' if norm_first else 'post'}": PATCHTST(norm=norm, norm_first=norm_first)
+        for norm in ("layer_norm", "rms_norm", "batch_norm")
+        for norm_first in (True, False)
+    },
+    **{
+        f"positions-{kind}": PATCHTST(pooling="cls", positions=parse_position_config(values))
+        for kind, values in POSITIONS.items()
+    },
+    "uneven": PATCHTST(patch_length=7, stride=5, dropout=0.0),
+    "pad_end": PATCHTST(pad_end=True, head_dropout=0.3, dropout=0.0),
+    "revin": PATCHTST(instance_norm="revin"),
+    "revin_affine": PATCHTST(instance_norm="revin_affine"),
+    "revin-some-columns": PATCHTST(instance_norm="revin_affine", head=SOME_COLUMNS),
+    "independent-revin-some-columns": PATCHTST(
+        channels="independent", instance_norm="revin_affine", head=SOME_COLUMNS, pooling="cls"
+    ),
+    "independent-calendar": PATCHTST(
+        channels="independent", positions=parse_position_config(POSITIONS["calendar"]), pad_end=True
+    ),
+    "published": PATCHTST(
+        channels="independent",
+        pad_end=True,
+        instance_norm="revin",
+        norm="batch_norm",
+        norm_first=False,
+        pooling="flatten",
+        head=FORECAST,
+    ),
+    "published-individual": PATCHTST(
+        channels="independent", pooling="flatten", head=FORECAST, head_per_channel=True
+    ),
+}
+DECODER_OPTIONS: dict[str, dict[str, Any]] = {
+    "mqa": {"attention": "mqa"},
+    "gqa-relu": {"attention": "gqa", "n_kv_heads": 2, "activation": "relu"},
+    "swiglu-rms": {"activation": "swiglu", "norm": "rms_norm", "bias": False},
+    "post-norm": {"norm_first": False},
+    "window": {"window_size": 5},
+    **{
+        f"positions-{kind}": {"positions": values}
+        for kind, values in POSITIONS.items()
+        if kind not in ("none", "rope", "calendar", "time2vec")
+    },
+}
+BAR_OPTIONS: dict[str, dict[str, Any]] = {
+    "bars-decoder": {},
+    "bars-encoder": {"causal": False, "conv_taps": 0},
+    **{f"bars-{kind}": {"head": head} for kind, head in HEADS.items() if kind != "logits"},
+    "bars-steps": {"head": FORECAST, "prediction_length": 6},
+    "bars-calendar": {"positions": POSITIONS["calendar"]},
+    "bars-columns": {
+        "categories": (7, 3),
+        "feature_embedding_dims": (4, 2),
+        "initial_embedding_dim": 12,
+        "joint_embedding_dim": 16,
+    },
+}
 CONFIGS = {
-    **{f"patchtst-{pooling}": PATCHTST(pooling=pooling) for pooling in ("mean", "flatten", "last", "cls")},
-    "patchtst-uneven": PATCHTST(patch_length=7, stride=5, dropout=0.0),
+    **{f"patchtst-{name}": config for name, config in PATCHTSTS.items()},
     "transformer-rope": DECODER(dropout=0.2),
     "transformer-none": DECODER(positions="none"),
     "transformer-plain": DECODER(conv_taps=0),
+    **{f"transformer-{name}": DECODER(**options) for name, options in DECODER_OPTIONS.items()},
+    **{f"transformer-{name}": BARS(**options) for name, options in BAR_OPTIONS.items()},
+    **{f"dlinear-{name}": DLinearConfig(average_bars=5, head=head) for name, head in HEADS.items()},
+    "dlinear-individual": DLinearConfig(average_bars=5, head=SOME_COLUMNS, individual=True),
+    "naive-last": NaiveConfig(head=FORECAST),
+    "naive-season": NaiveConfig(season_bars=5, head=SOME_COLUMNS),
 }
-DECODERS = {name: config for name, config in CONFIGS.items() if config.family == "transformer"}
-SIZES = {"n_features": F, "context_length": T, "n_outputs": C}
+LEARNING = {name: config for name, config in CONFIGS.items() if config.family != "naive"}
+DECODERS = {name: config for name, config in CONFIGS.items() if getattr(config, "vocab_size", None)}
+PADDED = {name: config for name, config in CONFIGS.items() if config.family == "transformer"}
+WINDOWED = {name: config for name, config in CONFIGS.items() if config.family != "transformer"}
 GRID_SIZES = {"n_features": 25, "context_length": 60}
 
-Config = PatchTSTConfig | TransformerConfig
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+every_learning = pytest.mark.parametrize("config", LEARNING.values(), ids=LEARNING.keys())
 every_decoder = pytest.mark.parametrize("config", DECODERS.values(), ids=DECODERS.keys())
+every_padded = pytest.mark.parametrize("config", PADDED.values(), ids=PADDED.keys())
+every_windowed = pytest.mark.parametrize("config", WINDOWED.values(), ids=WINDOWED.keys())
 
 
-def windows(config: Config, seed: int = 0) -> Batch:
+def sizes(config: AnyConfig) -> dict[str, int]:
+    head = config.window_head if isinstance(config, TransformerConfig) else config.head
+    symbols = isinstance(config, TransformerConfig) and config.predicts_symbols
+    n_outputs = C if isinstance(head, LogitsHead) and not symbols else 1
+    return {"n_features": F, "context_length": T, "n_outputs": n_outputs}
+
+
+def windows(config: AnyConfig, seed: int = 0) -> Batch:
     generator = torch.Generator().manual_seed(seed)
-    if isinstance(config, TransformerConfig):
+    if getattr(config, "vocab_size", None):
         return Batch(tokens=torch.randint(config.vocab_size, (B, T), generator=generator))
-    return Batch(values=torch.randn(B, T, F, generator=generator))
+    values, calendar, categories = torch.randn(B, T, F, generator=generator), None, None
+    if isinstance(getattr(config, "positions", None), CalendarConfig):
+        calendar = torch.randint(7, (B, T, 4), generator=generator)
+    if getattr(config, "categories", ()):
+        categories = torch.randint(
+            min(config.categories), (B, T, len(config.categories)), generator=generator
+        )
+    return Batch(values=values, calendar=calendar, categories=categories)
+
+
+FIELDS = ("values", "tokens", "calendar", "categories")
 
 
 def changed(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
-    fields = {"values": batch.values, "tokens": batch.tokens}
+    fields = {name: getattr(batch, name) for name in FIELDS}
     return dataclasses.replace(batch, **{name: change(x) for name, x in fields.items() if x is not None})
 
 
-def build(config: Config, seed: int = 1) -> nn.Module:
-    return build_model(config, **SIZES, seed=seed).eval()
+def build(config: AnyConfig, seed: int = 1) -> nn.Module:
+    return build_model(config, **sizes(config), seed=seed).eval()
 
 
 def predict(model: nn.Module, batch: Batch) -> Tensor:
@@ -64,33 +187,69 @@ def only_head(output: ModelOutput) -> Tensor:
 
 
 def parameters_of(model: nn.Module) -> Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    return torch.cat([torch.zeros(0), *(parameter.detach().flatten() for parameter in model.parameters())])
+
+
+def expected_shape(config: AnyConfig) -> tuple[str, tuple[int, ...]]:
+    if isinstance(config, TransformerConfig) and config.predicts_symbols:
+        return "next_symbol", (B, T, 11)
+    head = config.window_head if isinstance(config, TransformerConfig) else config.head
+    last = {"quantiles": (2, 3), "forecast": (6, getattr(head, "n_channels", 0)), "logits": (C,)}
+    return head.kind, (B, *last.get(head.kind, ()))
 
 
 def test_every_family_has_a_builder_and_a_case() -> None:
     assert set(BUILDERS) == set(MODEL_CONFIGS) == {config.family for config in CONFIGS.values()}
 
 
+def test_every_value_of_every_option_of_patchtst_has_a_case() -> None:
+    """Of options with a closed list of values: words, and the kinds of tagged records."""
+    for name, field in PatchTSTConfig.model_fields.items():
+        values = {getattr(value, "kind", value) for value in (getattr(c, name) for c in PATCHTSTS.values())}
+        if typing.get_origin(field.annotation) is typing.Literal:
+            assert values == set(typing.get_args(field.annotation)), name
+        if field.discriminator:
+            kinds = {choice.model_fields["kind"].default for choice in typing.get_args(field.annotation)}
+            assert values == kinds, name
+        if field.annotation is bool:
+            assert values == {True, False}, name
+
+
 @every_config
-def test_the_prediction_and_the_embedding_have_their_shapes(config: Config) -> None:
+def test_the_prediction_and_the_embedding_have_their_shapes(config: AnyConfig) -> None:
     output = build(config)(windows(config))
-    decoder = isinstance(config, TransformerConfig)
-    name, shape = ("next_symbol", (B, T, 11)) if decoder else ("logits", (B, C))
+    name, shape = expected_shape(config)
     assert {key: tuple(x.shape) for key, x in output.prediction.items()} == {name: shape}
-    n_read = (T - 6) // 3 + 1 if getattr(config, "pooling", "") == "flatten" else 1
-    assert tuple(output.embedding.shape) == (B, n_read * config.d_model)
+    assert output.embedding.shape[0] == B
+    assert output.embedding.ndim == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "width"),
+    [
+        ({}, 16),
+        ({"pooling": "flatten"}, 7 * 16),
+        ({"pooling": "flatten", "pad_end": True}, 8 * 16),
+        ({"channels": "independent"}, F * 16),
+        ({"channels": "independent", "head": SOME_COLUMNS, "pooling": "flatten"}, 2 * 7 * 16),
+    ],
+)
+def test_the_embedding_of_patches_is_what_the_head_reads(options: dict[str, Any], width: int) -> None:
+    config = PATCHTST(**options)
+    assert tuple(build(config)(windows(config)).embedding.shape) == (B, width)
 
 
 @every_config
-def test_evaluation_is_deterministic_and_training_is_not_under_dropout(config: Config) -> None:
+def test_evaluation_is_deterministic_and_training_is_not_under_dropout(config: AnyConfig) -> None:
     model, batch = build(config), windows(config)
     assert torch.equal(predict(model, batch), predict(model, batch))
     same_while_training = torch.equal(predict(model.train(), batch), predict(model, batch))
-    assert same_while_training == (config.dropout == 0)
+    dropped = max(getattr(config, "dropout", 0), getattr(config, "head_dropout", 0))
+    assert same_while_training == (dropped == 0)
 
 
-@every_config
-def test_the_gradient_reaches_every_parameter(config: Config) -> None:
+@every_learning
+def test_the_gradient_reaches_every_parameter(config: AnyConfig) -> None:
     model = build(config)
     prediction = only_head(model(windows(config)))
     (prediction * torch.randn(prediction.shape, generator=torch.Generator().manual_seed(3))).sum().backward()
@@ -99,13 +258,13 @@ def test_the_gradient_reaches_every_parameter(config: Config) -> None:
 
 
 @every_config
-def test_the_closed_form_counts_the_parameters_of_the_built_model(config: Config) -> None:
+def test_the_closed_form_counts_the_parameters_of_the_built_model(config: AnyConfig) -> None:
     n_built = sum(parameter.numel() for parameter in build(config).parameters())
-    assert count_params(config, **SIZES).total == n_built
+    assert count_params(config, **sizes(config)).total == n_built
 
 
 @every_config
-def test_the_order_of_a_batch_does_not_matter(config: Config) -> None:
+def test_the_order_of_a_batch_does_not_matter(config: AnyConfig) -> None:
     model, batch = build(config), windows(config)
     order = torch.tensor([2, 0, 3, 1])
     permuted = predict(model, changed(batch, lambda x: x[order]))
@@ -113,30 +272,34 @@ def test_the_order_of_a_batch_does_not_matter(config: Config) -> None:
 
 
 @every_config
-def test_a_window_does_not_depend_on_its_neighbours(config: Config) -> None:
+def test_a_window_does_not_depend_on_its_neighbours(config: AnyConfig) -> None:
     model, batch, other = build(config), windows(config), windows(config, seed=9)
-    mixed = changed(batch, lambda x: torch.cat((x[:1], (other.tokens if x.ndim == 2 else other.values)[1:])))
+    fields = {name: getattr(batch, name) for name in FIELDS}
+    mixed = dataclasses.replace(
+        batch,
+        **{name: torch.cat((x[:1], getattr(other, name)[1:])) for name, x in fields.items() if x is not None},
+    )
     torch.testing.assert_close(predict(model, mixed)[0], predict(model, batch)[0], rtol=1e-5, atol=1e-6)
     assert not torch.allclose(predict(model, mixed)[1], predict(model, batch)[1])
 
 
 @every_config
-def test_the_prediction_depends_on_the_order_of_time(config: Config) -> None:
+def test_the_prediction_depends_on_the_order_of_time(config: AnyConfig) -> None:
     model, batch = build(config), windows(config)
     swapped = changed(batch, lambda x: x[:, [*range(T // 2, T), *range(T // 2)]])
     assert (predict(model, swapped) - predict(model, batch)).abs().max() > 1e-3
 
 
 @every_config
-def test_a_state_dict_comes_back_bit_exact_through_safetensors(config: Config) -> None:
+def test_a_state_dict_comes_back_bit_exact_through_safetensors(config: AnyConfig) -> None:
     model, other, batch = build(config, seed=1), build(config, seed=2), windows(config)
     other.load_state_dict(load(save(model.state_dict())))
     assert torch.equal(parameters_of(other), parameters_of(model))
     assert torch.equal(predict(other, batch), predict(model, batch))
 
 
-@every_config
-def test_equal_seeds_give_equal_weights_and_leave_the_global_random_state_alone(config: Config) -> None:
+@every_learning
+def test_equal_seeds_give_equal_weights_and_leave_the_global_random_state_alone(config: AnyConfig) -> None:
     before = torch.random.get_rng_state()
     first, again, other = (parameters_of(build(config, seed=seed)) for seed in (1, 1, 2))
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -145,20 +308,41 @@ def test_equal_seeds_give_equal_weights_and_leave_the_global_random_state_alone(
 
 
 @every_config
-def test_a_config_comes_back_from_its_own_record(config: Config) -> None:
+def test_a_config_comes_back_from_its_own_record(config: AnyConfig) -> None:
     assert parse_model_config(config.model_dump(mode="json")) == config
 
 
+@every_windowed
+@pytest.mark.parametrize("name", ["tokens", "mask", "positions"])
+def test_a_field_that_a_model_of_whole_windows_would_ignore_is_refused(config: AnyConfig, name: str) -> None:
+    """Padding is such a field: a model that cannot leave padding out takes none."""
+    fields = {
+        "tokens": torch.zeros(B, T, dtype=torch.int64),
+        "mask": torch.ones(B, T, dtype=torch.bool),
+        "positions": torch.arange(T),
+    }
+    with pytest.raises(Fault, match=rf"batch must hold values only for {config.family}, got \['{name}'\]"):
+        build(config)(dataclasses.replace(windows(config), **{name: fields[name]}))
+
+
+@every_windowed
+def test_a_calendar_is_read_or_refused(config: AnyConfig) -> None:
+    model, batch = build(config), windows(config)
+    if batch.calendar is None:
+        with pytest.raises(Fault, match=r"got \['calendar'\]"):
+            model(dataclasses.replace(batch, calendar=torch.zeros(B, T, 4, dtype=torch.int64)))
+        return
+    with pytest.raises(Fault, match=r"batch.calendar must be given to this patchtst"):
+        model(dataclasses.replace(batch, calendar=None))
+    moved = dataclasses.replace(batch, calendar=(batch.calendar + 1) % 7)
+    assert not torch.allclose(predict(model, moved), predict(model, batch))
+
+
 @every_config
-def test_input_that_a_model_cannot_use_is_refused(config: Config) -> None:
-    batch = windows(config)
-    foreign = windows(DECODER() if batch.tokens is None else PATCHTST())
-    both = Batch(values=foreign.values if batch.values is None else batch.values, tokens=foreign.tokens)
-    model = build(config)
+def test_input_that_a_model_cannot_use_is_refused(config: AnyConfig) -> None:
+    foreign = windows(PATCHTST() if getattr(config, "vocab_size", None) else DECODER())
     with pytest.raises(Fault, match="batch"):
-        model(dataclasses.replace(both, calendar=torch.zeros(B, T, 1, dtype=torch.int64)))
-    with pytest.raises(Fault, match="batch"):
-        model(foreign)
+        build(config)(foreign)
 
 
 @every_decoder
@@ -172,24 +356,35 @@ def test_a_decoder_cannot_see_the_future(config: TransformerConfig, at: int) -> 
     assert ((new[:, at:] - old[:, at:]).abs().amax(dim=(0, 2)) > 1e-4).all()
 
 
-@every_decoder
+def moved(config: TransformerConfig, x: Tensor) -> Tensor:
+    """Other input of the same kind: real values one higher, codes one further."""
+    if x.is_floating_point():
+        return x + 1
+    return (x + 1) % (config.vocab_size or min((7, *config.categories)))
+
+
+@every_padded
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_padding_cannot_change_what_a_decoder_says_of_real_symbols(
+def test_padding_cannot_change_what_a_transformer_says_of_real_tokens(
     config: TransformerConfig, side: str
 ) -> None:
     model, batch = build(config), windows(config)
-    real = (torch.arange(T) >= 7 if side == "left" else torch.arange(T) < T - 7).expand(B, T)
-    masked = dataclasses.replace(batch, mask=real)
-    moved = changed(masked, lambda tokens: torch.where(real, tokens, (tokens + 1) % config.vocab_size))
-    last = 7 if side == "left" else T - 8
-    touched = changed(
-        masked, lambda tokens: tokens.index_add(1, torch.tensor([last]), torch.ones(B, 1).long()) % 11
-    )
-    old, new = predict(model, masked), predict(model, moved)
-    torch.testing.assert_close(new[real], old[real], rtol=1e-5, atol=1e-6)
+    real_T = torch.arange(T) >= 7 if side == "left" else torch.arange(T) < T - 7
+    masked = dataclasses.replace(batch, mask=real_T.expand(B, T))
+    last_T = torch.arange(T) == (T - 1 if side == "left" else T - 8)
+
+    def elsewhere(where_T: Tensor) -> Batch:
+        return changed(
+            masked, lambda x: torch.where(where_T.view(T, *[1] * (x.ndim - 2)), moved(config, x), x)
+        )
+
+    old, new = predict(model, masked), predict(model, elsewhere(~real_T))
+    kept = (slice(None), real_T) if config.predicts_symbols else ()
+    torch.testing.assert_close(new[kept], old[kept], rtol=1e-5, atol=1e-6)
     with torch.no_grad():
-        torch.testing.assert_close(model(moved).embedding, model(masked).embedding, rtol=1e-5, atol=1e-6)
-        assert not torch.allclose(model(touched).embedding, model(masked).embedding)
+        embeddings = [model(x).embedding for x in (masked, elsewhere(~real_T), elsewhere(last_T))]
+    torch.testing.assert_close(embeddings[1], embeddings[0], rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(embeddings[2], embeddings[0])
     assert old.isfinite().all()
 
 

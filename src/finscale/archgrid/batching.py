@@ -3,6 +3,7 @@
 B micro_batch_size, T context_length, F features.
 """
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Literal, Self
@@ -13,7 +14,7 @@ from finscale.archgrid.memory import DeviceType, Precision, predict_memory
 from finscale.core.config import Record
 from finscale.core.errors import Fault, suggest
 from finscale.core.hashing import content_hash
-from finscale.models.config import ModelConfig, PatchTSTConfig, TransformerConfig
+from finscale.models.config import AnyConfig, ModelConfig
 from finscale.models.counting import arch_id
 
 __all__ = ["BatchConfig", "BatchProvider", "BatchRequest", "choose_batch", "measured_batch"]
@@ -34,12 +35,14 @@ _TABLE = ((0.05, 128), (0.2, 64), (0.5, 32))
 class BatchConfig(Record):
     """How one optimizer step is made: `accumulation_steps` micro-batches, the last one perhaps smaller.
 
-    Their windows add up to exactly `effective_batch_size`.
+    Their windows add up to exactly `effective_batch_size`. Under `activation_checkpointing` a block keeps its
+    input alone and is computed again by the backward pass: the same numbers, a third more work.
     """
 
     micro_batch_size: PositiveInt
     accumulation_steps: PositiveInt
     effective_batch_size: PositiveInt
+    activation_checkpointing: bool = False
 
     @model_validator(mode="after")
     def _parts_make_the_whole(self) -> Self:
@@ -98,7 +101,7 @@ class BatchRequest(Record):
 
 def choose_batch(
     provider: BatchProvider,
-    config: PatchTSTConfig | TransformerConfig,
+    config: AnyConfig,
     *,
     n_features: int,
     context_length: int,
@@ -136,7 +139,9 @@ def choose_batch(
     return _PROVIDERS[provider](BatchRequest.read(fields))
 
 
-def split_batch(micro_batch_size: int, *, effective_batch_size: int) -> BatchConfig:
+def split_batch(
+    micro_batch_size: int, *, effective_batch_size: int, activation_checkpointing: bool = False
+) -> BatchConfig:
     """Return the configuration of a micro-batch, cut to the effective batch.
 
     Examples
@@ -149,6 +154,7 @@ def split_batch(micro_batch_size: int, *, effective_batch_size: int) -> BatchCon
         micro_batch_size=micro,
         accumulation_steps=-(-effective_batch_size // micro),
         effective_batch_size=effective_batch_size,
+        activation_checkpointing=activation_checkpointing,
     )
 
 
@@ -172,13 +178,14 @@ def measured_batch(request: BatchRequest) -> BatchConfig:
     """Return the largest halving of the effective batch that fits the device.
 
     The memory model rules out what cannot fit; then one training step of the real model is run, and halved
-    again for as long as the device runs out of memory. On a CPU with plenty of free memory the model's word
-    is enough. The answer is kept for the life of the process.
+    again for as long as the device runs out of memory. Where not even one window fits, the same is done with
+    activation checkpointing. On a CPU with plenty of free memory the model's word is enough. The answer is
+    kept for the life of the process.
 
     Raises
     ------
     Fault
-        When not even one window fits.
+        When not even one window fits with activation checkpointing.
     """
     key = _key(request)
     if key not in _measured:
@@ -193,63 +200,78 @@ def _key(request: BatchRequest) -> str:
     """Return the hash of the request, its architecture by ``arch_id``, and whether dropout keeps masks."""
     sizes = {"n_features": request.n_features, "context_length": request.context_length}
     rest = request.model_dump(exclude={"config"})
-    return content_hash(arch_id(request.config, **sizes), request.config.dropout > 0, rest)
+    return content_hash(arch_id(request.config, **sizes), getattr(request.config, "dropout", 0) > 0, rest)
 
 
 def _measure(request: BatchRequest) -> BatchConfig:
+    for checkpointing in _ways(request.config):
+        if micro := _largest(request, checkpointing):
+            effective = request.effective_batch_size
+            return split_batch(micro, effective_batch_size=effective, activation_checkpointing=checkpointing)
+    raise _too_large(request)
+
+
+def _ways(config: AnyConfig) -> tuple[bool, ...]:
+    """Without activation checkpointing first; a model without blocks has nothing to compute again."""
+    return (False, True) if hasattr(config, "n_layers") else (False,)
+
+
+def _largest(request: BatchRequest, checkpointing: bool) -> int:
+    """Return the largest halving that fits, 0 when none does."""
     from finscale.archgrid.probe import step_fits
 
-    micro = _halve_until(_predicted_to_fit, request, request.effective_batch_size)
-    if not _is_plainly_small(request, micro):
-        micro = _halve_until(step_fits, request, micro)
-    return split_batch(micro, effective_batch_size=request.effective_batch_size)
+    predicted = functools.partial(_predicted_to_fit, request, activation_checkpointing=checkpointing)
+    micro = _halve_until(predicted, request.effective_batch_size)
+    if micro == 0 or _is_plainly_small(request, micro, checkpointing):
+        return micro
+    return _halve_until(functools.partial(step_fits, request, activation_checkpointing=checkpointing), micro)
 
 
-def _halve_until(fits: Callable[[BatchRequest, int], bool], request: BatchRequest, micro: int) -> int:
-    while not fits(request, micro):
-        if micro == 1:
-            raise _too_large(request)
+def _halve_until(fits: Callable[[int], bool], micro: int) -> int:
+    while micro and not fits(micro):
         micro //= 2
     return micro
 
 
-def _predicted_to_fit(request: BatchRequest, micro: int) -> bool:
+def _predicted_to_fit(request: BatchRequest, micro: int, *, activation_checkpointing: bool) -> bool:
     from finscale.archgrid.probe import free_bytes
 
-    return _predicted(request, micro) <= _HEADROOM * free_bytes(request.device)
+    return _predicted(request, micro, activation_checkpointing) <= _HEADROOM * free_bytes(request.device)
 
 
-def _is_plainly_small(request: BatchRequest, micro: int) -> bool:
-    """On a CPU the memory model is within 5 %; a step there costs time that running trials need."""
+def _is_plainly_small(request: BatchRequest, micro: int, checkpointing: bool) -> bool:
+    """On a CPU the memory model is within 25 %; a step there costs time that running trials need."""
     from finscale.archgrid.probe import free_bytes
 
     on_cpu = request.device.startswith("cpu")
-    return on_cpu and _predicted(request, micro) <= _PLAINLY_SMALL * free_bytes(request.device)
+    predicted = _predicted(request, micro, checkpointing)
+    return on_cpu and predicted <= _PLAINLY_SMALL * free_bytes(request.device)
 
 
-def _predicted(request: BatchRequest, micro: int) -> int:
+def _predicted(request: BatchRequest, micro: int, checkpointing: bool) -> int:
     return predict_memory(
         request.config,
         **request.sizes,
         micro_batch_size=micro,
         precision=request.precision,
         device_type=request.device_type,
+        activation_checkpointing=checkpointing,
     ).total
 
 
 def _too_large(request: BatchRequest) -> Fault:
     from finscale.archgrid.probe import free_bytes
 
-    needed, free = _predicted(request, 1) / 2**30, free_bytes(request.device) / 2**30
-    got = f"{needed:.2f} GiB predicted for one window and {free:.2f} GiB free"
+    needed = _predicted(request, 1, _ways(request.config)[-1]) / 2**30
+    got = f"{needed:.2f} GiB predicted for one window and {free_bytes(request.device) / 2**30:.2f} GiB free"
     return Fault("model", f"fit {request.device}", got, "choose a smaller budget or a larger device")
 
 
 _PROVIDERS: dict[str, Callable[[BatchRequest], BatchConfig]] = {
     "measured": measured_batch,
     "table": lambda request: table_batch(
-        d_model=request.config.d_model,
-        n_layers=request.config.n_layers,
+        d_model=getattr(request.config, "d_model", 0),  # a model without blocks is small
+        n_layers=getattr(request.config, "n_layers", 0),
         effective_batch_size=request.effective_batch_size,
     ),
 }

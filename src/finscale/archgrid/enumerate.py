@@ -1,23 +1,27 @@
 """List every architecture whose exact parameter count lies within a band around a budget.
 
-N parameters, T context_length, F features, d d_model, L n_layers.
+Every cost is linear in depth, so that one and two layers, counted by the scalar formulas, give all depths
+exactly.
+N parameters, T context_length, F features, C outputs, d d_model, L n_layers.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pandas as pd
+from pydantic import ValidationError
 
 from finscale.archgrid.memory import predict_memory
 from finscale.core.budgets import format_budget
 from finscale.core.errors import Fault
 from finscale.core.hashing import content_hash
-from finscale.models.config import PatchTSTConfig
-from finscale.models.counting import ParamCount, arch_id, count_params, flops
+from finscale.models.config import PatchTSTConfig, TransformerConfig
+from finscale.models.counting import arch_id, count_params, flops
 
-__all__ = ["BASE", "D_FF_RATIOS", "GRID_COLUMNS", "N_HEADS", "N_LAYERS", "SMALL_WIDTHS", "WIDTHS"]
-__all__ += ["enumerate_grid", "require_admissible"]
+__all__ = ["BASE", "D_FF_RATIOS", "GRID_COLUMNS", "N_HEADS", "N_LAYERS", "SMALL_WIDTHS", "SPACE_COLUMNS"]
+__all__ += ["WIDTHS", "enumerate_grid", "enumerate_space", "require_admissible"]
 
 WIDTHS = (64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 SMALL_WIDTHS = (8, 16, 24, 32, 48)
@@ -28,17 +32,21 @@ D_FF_RATIOS = (2, 4)
 MEMORY_BATCH_SIZE = 128
 """Windows in the forward pass for which a row's ``memory_bytes`` is predicted (fp32)."""
 
+GridConfig = PatchTSTConfig | TransformerConfig
+"""The families with the four dimensions of a grid."""
+
 BASE = PatchTSTConfig(d_model=64, n_layers=2, n_heads=2, d_ff=128)
 """What a grid keeps fixed (patches, pooling, dropout); its four dimensions are replaced row by row."""
 
 _DIMENSIONS = ("d_model", "n_layers", "n_heads", "d_ff")
 _COUNTS = ("n_params", "n_embedding", "n_positions", "n_body", "n_head")
 _COSTS = ("flops_forward", "flops_training", "memory_bytes", "aspect_ratio")
-GRID_COLUMNS = ["arch_id", "model_family", "config", *_DIMENSIONS, *_COUNTS, *_COSTS, "budget", "grid_hash"]
+SPACE_COLUMNS = ["arch_id", "model_family", "config", *_DIMENSIONS, *_COUNTS, *_COSTS]
+GRID_COLUMNS = [*SPACE_COLUMNS, "budget", "grid_hash"]
 
 
 class _Shape(NamedTuple):
-    """What decides N; heads do not."""
+    """What decides N; heads do not, unless the base shares keys among them."""
 
     d_model: int
     n_layers: int
@@ -46,6 +54,38 @@ class _Shape(NamedTuple):
 
     def __str__(self) -> str:
         return f"d={self.d_model}, L={self.n_layers}, d_ff={self.d_ff}"
+
+
+class _Costs(NamedTuple):
+    """What an architecture costs: N by group, operations per window, bytes of a training step."""
+
+    n_embedding: int
+    n_positions: int
+    n_body: int
+    n_head: int
+    flops_forward: int
+    flops_training: int
+    memory_bytes: int
+
+
+class _Candidate(NamedTuple):
+    """One combination of the search space."""
+
+    d_model: int
+    n_layers: int
+    n_heads: int
+    d_ff: int
+    costs: _Costs
+
+    @property
+    def n_params(self) -> int:
+        """N."""
+        return sum(self.costs[:4])
+
+    @property
+    def shape(self) -> _Shape:
+        """The combination without its heads."""
+        return _Shape(self.d_model, self.n_layers, self.d_ff)
 
 
 class _Sizes(NamedTuple):
@@ -62,7 +102,7 @@ def enumerate_grid(
     n_features: int,
     context_length: int,
     n_outputs: int = 1,
-    base: PatchTSTConfig = BASE,
+    base: GridConfig = BASE,
     tolerance: float = 0.25,
 ) -> pd.DataFrame:
     """Return the admissible architectures at a budget, one per row, sorted by N.
@@ -73,7 +113,7 @@ def enumerate_grid(
         Target N, from about 5K up. Widths below 64 take part under 1M only.
     n_features, context_length, n_outputs : int
         F, T and C, which N depends on.
-    base : PatchTSTConfig
+    base : PatchTSTConfig or TransformerConfig
         Everything but the four searched dimensions.
     tolerance : float
         Half-width of the band around the budget, inclusive at both ends; 0.25 keeps 0.75 to 1.25 budgets.
@@ -90,14 +130,38 @@ def enumerate_grid(
     """
     _check_tolerance(tolerance)
     sizes = _Sizes(n_features, context_length, n_outputs)
-    admissible = _admissible_shapes(budget, sizes, base, tolerance)
+    admissible = _admissible(budget, sizes, base, tolerance)
     if not admissible:
         raise _empty_grid_fault(budget, sizes, base, tolerance)
-    rows = [_row(config, count, sizes) for config, count in _with_heads(admissible, base)]
-    order = ["n_params", "d_model", "n_layers", "d_ff", "n_heads"]
-    grid = pd.DataFrame(rows).sort_values(order, ignore_index=True)
+    grid = _frame(admissible, sizes, base)
     grid_hash = content_hash(budget, grid["arch_id"].tolist(), grid["n_params"].tolist())
     return grid.assign(budget=format_budget(budget), grid_hash=grid_hash)[GRID_COLUMNS]
+
+
+def enumerate_space(
+    *,
+    n_features: int,
+    context_length: int,
+    n_outputs: int = 1,
+    base: GridConfig = BASE,
+    widths: tuple[int, ...] = WIDTHS,
+) -> pd.DataFrame:
+    """Return the whole search space whatever its N, one architecture per row, sorted by N.
+
+    Parameters
+    ----------
+    n_features, context_length, n_outputs, base
+        As in `enumerate_grid`.
+    widths : tuple of int
+        Values of d_model; without the small ones there are 1,700 combinations.
+
+    Returns
+    -------
+    DataFrame
+        With `SPACE_COLUMNS`: a grid's rows without their budget.
+    """
+    sizes = _Sizes(n_features, context_length, n_outputs)
+    return _frame(_candidates(widths, sizes, base), sizes, base)
 
 
 def require_admissible(
@@ -110,9 +174,9 @@ def require_admissible(
     n_features: int,
     context_length: int,
     n_outputs: int = 1,
-    base: PatchTSTConfig = BASE,
+    base: GridConfig = BASE,
     tolerance: float = 0.25,
-) -> PatchTSTConfig:
+) -> GridConfig:
     """Return the config of an architecture if its true N lies within the budget's band.
 
     Any shape may be asked for, whether or not the search space holds it.
@@ -129,7 +193,8 @@ def require_admissible(
     n_params = count_params(config, **sizes._asdict()).total
     if _within(n_params, budget, tolerance):
         return config
-    near = _nearest(shape, list(_admissible_shapes(budget, sizes, base, tolerance)))
+    admissible = {each.shape for each in _admissible(budget, sizes, base, tolerance)}
+    near = _nearest(shape, sorted(admissible))
     remedy = f"nearest admissible shapes: {'; '.join(map(str, near))}" if near else "choose another budget"
     rule = f"have N within {100 * tolerance:g}% of {format_budget(budget)}"
     raise Fault(f"architecture ({shape})", rule, f"N = {n_params:,} ({_millions(n_params)})", remedy)
@@ -148,56 +213,83 @@ def _widths(budget: int) -> tuple[int, ...]:
     return SMALL_WIDTHS + WIDTHS if budget < SMALL_BUDGET else WIDTHS
 
 
-def _counted(
-    widths: tuple[int, ...], sizes: _Sizes, base: PatchTSTConfig
-) -> Iterator[tuple[_Shape, ParamCount]]:
-    for d_model in widths:
-        for n_layers in N_LAYERS:
-            for ratio in D_FF_RATIOS:
-                shape = _Shape(d_model, n_layers, ratio * d_model)
-                yield shape, count_params(base.model_copy(update=shape._asdict()), **sizes._asdict())
+def _candidates(widths: tuple[int, ...], sizes: _Sizes, base: GridConfig) -> list[_Candidate]:
+    return [
+        _Candidate(d_model, n_layers, n_heads, ratio * d_model, costs)
+        for d_model, n_heads in itertools.product(widths, N_HEADS)
+        if _is_possible(base, {"d_model": d_model, "n_heads": n_heads})
+        for ratio in D_FF_RATIOS
+        for n_layers, costs in _by_depth(
+            base.model_copy(update={"d_model": d_model, "n_heads": n_heads, "d_ff": ratio * d_model}), sizes
+        )
+    ]
 
 
-def _admissible_shapes(
-    budget: int, sizes: _Sizes, base: PatchTSTConfig, tolerance: float
-) -> dict[_Shape, ParamCount]:
-    counted = _counted(_widths(budget), sizes, base)
-    return {shape: count for shape, count in counted if _within(count.total, budget, tolerance)}
+def _is_possible(base: GridConfig, dimensions: dict[str, int]) -> bool:
+    """Whether the config accepts a width and its heads."""
+    try:
+        type(base).model_validate({**base.model_dump(), **dimensions})
+    except ValidationError:
+        return False
+    return True
 
 
-def _with_heads(
-    shapes: dict[_Shape, ParamCount], base: PatchTSTConfig
-) -> Iterator[tuple[PatchTSTConfig, ParamCount]]:
-    for shape, count in shapes.items():
-        for n_heads in N_HEADS:
-            if shape.d_model % n_heads == 0:
-                yield base.model_copy(update={**shape._asdict(), "n_heads": n_heads}), count
+def _by_depth(config: GridConfig, sizes: _Sizes) -> Iterator[tuple[int, _Costs]]:
+    """Yield the costs of every depth, on the line through those of one and two layers."""
+    one, two = (_costs(config.model_copy(update={"n_layers": n_layers}), sizes) for n_layers in (1, 2))
+    for n_layers in N_LAYERS:
+        line = (a + (n_layers - 1) * (b - a) for a, b in zip(one, two, strict=True))
+        yield n_layers, _Costs(*line)
 
 
-def _row(config: PatchTSTConfig, count: ParamCount, sizes: _Sizes) -> dict[str, Any]:
-    operations = flops(config, **sizes._asdict())
-    memory = predict_memory(config, **sizes._asdict(), micro_batch_size=MEMORY_BATCH_SIZE)
+def _costs(config: GridConfig, sizes: _Sizes) -> _Costs:
+    count, operations = count_params(config, **sizes._asdict()), flops(config, **sizes._asdict())
+    memory = predict_memory(
+        config,
+        n_features=sizes.n_features,
+        context_length=sizes.context_length,
+        n_outputs=sizes.n_outputs,
+        micro_batch_size=MEMORY_BATCH_SIZE,
+        n_params=count.total,
+    ).total
+    groups = (count.embedding, count.positions, count.body, count.head)
+    return _Costs(*groups, operations.forward, operations.training, memory)
+
+
+def _admissible(budget: int, sizes: _Sizes, base: GridConfig, tolerance: float) -> list[_Candidate]:
+    candidates = _candidates(_widths(budget), sizes, base)
+    return [each for each in candidates if _within(each.n_params, budget, tolerance)]
+
+
+def _frame(candidates: list[_Candidate], sizes: _Sizes, base: GridConfig) -> pd.DataFrame:
+    order = ["n_params", "d_model", "n_layers", "d_ff", "n_heads"]
+    rows = [_row(candidate, sizes, base) for candidate in candidates]
+    return pd.DataFrame(rows, columns=SPACE_COLUMNS).sort_values(order, ignore_index=True)
+
+
+def _row(candidate: _Candidate, sizes: _Sizes, base: GridConfig) -> dict[str, Any]:
+    dimensions = dict(zip(_DIMENSIONS, candidate, strict=False))
+    config = base.model_copy(update=dimensions)
     return {
         "arch_id": arch_id(config, n_features=sizes.n_features, context_length=sizes.context_length),
         "model_family": config.family,
         "config": config.model_dump_json(),
-        **config.model_dump(include=set(_DIMENSIONS)),
-        "n_params": count.total,
-        **{f"n_{group}": n_group for group, n_group in count.model_dump().items()},
-        "flops_forward": operations.forward,
-        "flops_training": operations.training,
-        "memory_bytes": memory.total,
-        "aspect_ratio": config.d_model / config.n_layers,
+        **dimensions,
+        "n_params": candidate.n_params,
+        **candidate.costs._asdict(),
+        "aspect_ratio": candidate.d_model / candidate.n_layers,
     }
 
 
-def _empty_grid_fault(budget: int, sizes: _Sizes, base: PatchTSTConfig, tolerance: float) -> Fault:
+def _empty_grid_fault(budget: int, sizes: _Sizes, base: GridConfig, tolerance: float) -> Fault:
     """Name the smallest admissible N and, on either side, the nearest budget that has an architecture."""
-    every = dict(_counted(SMALL_WIDTHS + WIDTHS, sizes, base))
-    offers = sorted({_round_2(n) for shape, n in _totals(every) if _offered(shape, n, tolerance)})
+    every = _candidates(SMALL_WIDTHS + WIDTHS, sizes, base)
+    if not every:
+        raise _no_heads_fault(base)
+    offers = sorted({_round_2(each.n_params) for each in every if _offered(each, tolerance)})
     below, above = [b for b in offers if b < budget][-1:], [b for b in offers if b > budget][:1]
     names = " and ".join(format_budget(offer) for offer in below + above)
-    smallest = min(n_params for _, n_params in _totals(every))
+    smallest = min(each.n_params for each in every)
     rule = (
         f"have an architecture within {100 * tolerance:g}% at F={sizes.n_features}, T={sizes.context_length}"
     )
@@ -205,14 +297,15 @@ def _empty_grid_fault(budget: int, sizes: _Sizes, base: PatchTSTConfig, toleranc
     return Fault("budget", rule, format_budget(budget), remedy)
 
 
-def _totals(counted: dict[_Shape, ParamCount]) -> list[tuple[_Shape, int]]:
-    return [(shape, count.total) for shape, count in counted.items()]
+def _no_heads_fault(base: GridConfig) -> Fault:
+    """The base forbids every width of the search space, or all heads at each."""
+    return Fault("base", f"accept one of d_model={WIDTHS} with n_heads={N_HEADS}", base.model_dump_json())
 
 
-def _offered(shape: _Shape, n_params: int, tolerance: float) -> bool:
+def _offered(candidate: _Candidate, tolerance: float) -> bool:
     """Whether the rounded N, taken as a budget, has this shape in its grid."""
-    rounded = _round_2(n_params)
-    return shape.d_model in _widths(rounded) and _within(n_params, rounded, tolerance)
+    rounded = _round_2(candidate.n_params)
+    return candidate.d_model in _widths(rounded) and _within(candidate.n_params, rounded, tolerance)
 
 
 def _round_2(n_params: int) -> int:

@@ -1,26 +1,42 @@
 """Predict the memory of a training step from the config alone; no torch.
 
-B micro-batch, P patches, S tokens per window, d d_model, L n_layers, H n_heads.
+B micro-batch, T context_length, F features, P patches, n tokens of a micro-batch, d d_model, L n_layers.
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 from finscale.core.config import Record
-from finscale.models.config import PatchTSTConfig, TransformerConfig
-from finscale.models.counting import count_params, n_patches, n_tokens
+from finscale.models.config import AnyConfig, DLinearConfig, NaiveConfig, PatchTSTConfig, TransformerConfig
+from finscale.models.counting import count_params, n_tokens
+from finscale.models.layers.counts import n_read, output_width
+from finscale.models.position_counts import alibi_columns
 
 __all__ = ["DeviceType", "MemoryEstimate", "Precision", "predict_memory"]
 
-Config = PatchTSTConfig | TransformerConfig
 Precision = Literal["fp32", "bf16"]
 DeviceType = Literal["cuda", "mps", "cpu"]
 
-_FP32 = 4
+_FP32, _INT64 = 4, 8
 _BRANCH_BYTES: dict[str, int] = {"fp32": 4, "bf16": 2}
+
+_RETAINED: dict[str, float] = {"cuda": 0.0, "mps": 0.0, "cpu": 0.5}
+"""Share of the activations that an allocator holds on top of them.
+
+A CPU's tensors are aligned blocks of the C library's heap. glibc splits what was freed and cannot give the
+pieces to the next aligned request of that size, so that a process grows to 1.3 to 1.8 times its activations
+within a few steps; blocks that are computed again pass through the heap all the same. Measured, not derived:
+`benchmarks/bench_memory.py`.
+"""
+
+_ROTARY = ("rope", "rope_linear", "rope_ntk", "rope_dynamic", "yarn", "hybrid")
+
+_INNER: dict[str, int] = {"gelu": 2, "relu": 1, "swiglu": 4}
+"""Tensors of width d_ff that the backward pass of an activation, and of the map after it, reads."""
 
 
 class MemoryEstimate(Record):
-    """Bytes held at the end of a micro-batch's forward pass (Adam, no activation checkpointing).
+    """Bytes held where a training step holds most, as its backward pass begins (fused Adam).
 
     Gradients are counted in full, as they are from the second micro-batch of a step on.
 
@@ -30,30 +46,59 @@ class MemoryEstimate(Record):
         fp32 weights, their gradients, and Adam's two moments.
     activations : int
         What the forward pass keeps for the backward pass, casts of the weights to bf16 included.
+    workspace : int
+        Gradients of one block's branches, which the backward pass holds beside the activations.
+    allocator : int
+        What the C library keeps of freed activations and cannot use again; CPU only.
     """
 
     parameters: int
     gradients: int
     moments: int
     activations: int
+    workspace: int
+    allocator: int
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.parameters + self.gradients + self.moments + self.activations
+        held = self.parameters + self.gradients + self.moments + self.activations
+        return held + self.workspace + self.allocator
 
 
 class _Load(NamedTuple):
-    """One forward pass: windows B, tokens B x S, and bytes per number kept in a branch and in a mask."""
+    """One forward pass: B, T, F and C, and bytes per number kept in a branch and in a dropout mask."""
 
     windows: int
-    tokens: int
+    context_length: int
+    n_features: int
+    n_outputs: int
     branch: int
     mask: int
 
+    @property
+    def values(self) -> int:
+        """Numbers in the windows."""
+        return self.windows * self.context_length * self.n_features
+
+
+class _Kept(NamedTuple):
+    """Bytes kept: at the entry of a block, within one, and outside of the blocks; and the workspace."""
+
+    n_blocks: int
+    entry: int
+    block: int
+    outer: int
+    workspace: int
+
+    def activations(self, *, recomputed: bool) -> int:
+        """Of all blocks; where they are recomputed, of their entries and of the one at work."""
+        blocks = self.n_blocks * self.entry + self.block if recomputed else self.n_blocks * self.block
+        return blocks + self.outer
+
 
 def predict_memory(
-    config: Config,
+    config: AnyConfig,
     *,
     n_features: int,
     context_length: int,
@@ -61,6 +106,8 @@ def predict_memory(
     micro_batch_size: int,
     precision: Precision = "fp32",
     device_type: DeviceType = "cuda",
+    activation_checkpointing: bool = False,
+    n_params: int | None = None,
 ) -> MemoryEstimate:
     """Return the predicted peak of a training step.
 
@@ -76,56 +123,124 @@ def predict_memory(
         ``bf16`` keeps the branches in 2 bytes (autocast) and the residual stream in 4.
     device_type : str
         A dropout mask takes one byte on ``cuda``, elsewhere as many as the numbers it masks.
+    activation_checkpointing : bool
+        Whether a block keeps its input alone and is computed again by the backward pass (Chen et al. 2016).
+    n_params : int or None
+        N where it has been counted already.
 
     Notes
     -----
     The terms are those of Korthikanti et al. 2022 ("Reducing Activation Recomputation in Large Transformer
     Models", section 4), counted for these blocks; attention is fused, so no score matrix is kept.
     """
-    sizes = {"n_features": n_features, "context_length": context_length}
-    n_params = count_params(config, **sizes, n_outputs=n_outputs).total
-    load = _load(config, micro_batch_size, context_length, precision, device_type)
-    activations = config.n_layers * _block_bytes(config, load) + _outer_bytes(config, load, **sizes)
-    weight_casts = load.branch * n_params if precision == "bf16" else 0
+    if n_params is None:
+        sizes = {"n_features": n_features, "context_length": context_length, "n_outputs": n_outputs}
+        n_params = count_params(config, **sizes).total
+    branch = _BRANCH_BYTES[precision]
+    mask = (1 if device_type == "cuda" else branch) if getattr(config, "dropout", 0) else 0
+    load = _Load(micro_batch_size, context_length, n_features, n_outputs, branch, mask)
+    kept = _KEPT[config.family](config, load)
+    casts = branch * n_params if precision == "bf16" else 0
+    activations = kept.activations(recomputed=activation_checkpointing) + casts
+    churned = kept.activations(recomputed=False) + casts
     return MemoryEstimate(
         parameters=_FP32 * n_params,
         gradients=_FP32 * n_params,
         moments=2 * _FP32 * n_params,
-        activations=activations + weight_casts,
+        activations=activations,
+        workspace=kept.workspace,
+        allocator=round(_RETAINED[device_type] * churned),
     )
 
 
-def _load(
-    config: Config, windows: int, context_length: int, precision: Precision, device_type: DeviceType
-) -> _Load:
-    branch = _BRANCH_BYTES[precision]
-    mask = 1 if device_type == "cuda" else branch
-    tokens = windows * n_tokens(config, context_length=context_length)
-    return _Load(windows, tokens, branch, mask if config.dropout else 0)
+def _patchtst(config: PatchTSTConfig, load: _Load) -> _Kept:
+    """Values and patches, what the head reads."""
+    n_sequences = load.windows * config.n_channels(load.n_features)
+    cls = config.pooling == "cls"
+    patches = n_tokens(config, context_length=load.context_length) - cls
+    tokens = n_sequences * (patches + cls)
+    n_columns = load.n_features if config.channels == "mixed" else 1
+    cut = n_sequences * patches * config.patch_length * n_columns * load.branch
+    read = n_sequences * config.d_model * (patches if config.pooling == "flatten" else 1) * load.branch
+    values = _FP32 * load.values * (1 if config.instance_norm == "none" else 2)
+    block = _Numbers(attention=6 + _turned(config), feed_forward=2)
+    return _stack(config, load, tokens=tokens, block=block, outer=values + cut + read)
 
 
-def _block_bytes(config: Config, load: _Load) -> int:
-    """Two residual inputs; two norm outputs, query, key, value and mix; two feed-forward inners; masks."""
+def _transformer(config: TransformerConfig, load: _Load) -> _Kept:
+    """Symbols or columns, and what the output layer reads and gives."""
+    tokens = load.windows * load.context_length
+    keys = config.kv_heads / config.n_heads
+    attention = 4 + 2 * keys + (config.conv_taps > 0) + _turned(config, keys)
+    block = _Numbers(attention=attention, feed_forward=_INNER[config.activation])
+    n_outputs = output_width(config, n_outputs=load.n_outputs)
+    read = config.d_model * load.branch + n_outputs * _FP32
+    outputs = load.windows * n_read(config, load.context_length) * read
+    columns = tokens * config.initial_width * load.branch if config.joint_embedding_dim else 0
+    inputs = _INT64 * tokens if config.vocab_size else load.values * load.branch
+    return _stack(config, load, tokens=tokens, block=block, outer=outputs + columns + inputs)
+
+
+def _dlinear(config: DLinearConfig, load: _Load) -> _Kept:
+    """Values, their moving average and the rest; no blocks."""
+    return _Kept(0, 0, 0, outer=3 * _FP32 * load.values, workspace=2 * _FP32 * load.values)
+
+
+def _naive(config: NaiveConfig, load: _Load) -> _Kept:
+    return _Kept(0, 0, 0, outer=_FP32 * load.values, workspace=0)
+
+
+class _Numbers(NamedTuple):
+    """Numbers kept per token of a block: in units of d and of d_ff."""
+
+    attention: float
+    feed_forward: int
+
+
+def _turned(config: PatchTSTConfig | TransformerConfig, keys: float = 1.0) -> float:
+    """Turned queries and ``keys`` as many keys, and a mix of their layout; longer copies of all under ALiBi.
+
+    Without a causal mask ALiBi is a bias that all windows share; it keeps the leanest kernel away, at about
+    three numbers (within 15 %).
+    """
+    positions, d_head = config.positions, config.d_model // config.n_heads
+    if positions.kind == "alibi":
+        longer = 1 + alibi_columns(d_head) / d_head
+        return (2 + 2 * keys) * (longer - 1) + 1 if getattr(config, "causal", False) else 3.0
+    rotary = positions.kind in _ROTARY or getattr(positions, "form", "") == "rotary"
+    return 2 + keys if rotary else 0.0
+
+
+def _stream(config: PatchTSTConfig | TransformerConfig, load: _Load) -> int:
+    """Bytes per number of the residual stream: whole where fp32 weights enter it as they are."""
+    looked_up = isinstance(config, TransformerConfig) and config.vocab_size is not None
+    return _FP32 if looked_up or config.positions.kind == "learned" else load.branch
+
+
+def _stack(
+    config: PatchTSTConfig | TransformerConfig, load: _Load, *, tokens: int, block: _Numbers, outer: int
+) -> _Kept:
+    """Two residual inputs, both branches, their masks and statistics; and around them the embedded tokens.
+
+    The root mean square norm is composed of several steps, which keep its input once more.
+    """
     d, d_ff = config.d_model, config.d_ff
-    residual, branch, masks = 2 * d * _FP32, (6 * d + 2 * d_ff) * load.branch, 2 * d * load.mask
+    stream = _stream(config, load)
+    residual = 2 * d * (stream + (_FP32 if config.norm == "rms_norm" else 0))
+    branch = (block.attention * d + block.feed_forward * d_ff) * load.branch
     statistics = (4 + config.n_heads) * _FP32
-    decoder = _decoder_extras(config) * load.branch if isinstance(config, TransformerConfig) else 0
-    return load.tokens * (residual + branch + masks + statistics + decoder)
+    return _Kept(
+        config.n_layers,
+        entry=tokens * d * stream,
+        block=round(tokens * (residual + branch + 2 * d * load.mask + statistics)),
+        outer=tokens * d * (load.mask + stream) + outer,
+        workspace=tokens * (d + d_ff) * load.branch,
+    )
 
 
-def _decoder_extras(config: TransformerConfig) -> int:
-    """Numbers per token: the padded convolution input; rotated query and key, and a mix of their layout."""
-    return config.d_model * ((config.conv_taps > 0) + 3 * (config.positions == "rope"))
-
-
-def _outer_bytes(config: Config, load: _Load, *, n_features: int, context_length: int) -> int:
-    """Embedding input and mask, final norm, what the head reads."""
-    d = config.d_model
-    shared = load.tokens * d * (load.mask + _FP32)
-    if isinstance(config, TransformerConfig):
-        symbols_and_logits = load.tokens * (8 + config.vocab_size * _FP32)
-        return shared + symbols_and_logits + load.tokens * d * load.branch
-    patches = n_patches(context_length=context_length, patch_length=config.patch_length, stride=config.stride)
-    cut = load.windows * patches * config.patch_length * n_features * load.branch
-    read = load.windows * d * (patches if config.pooling == "flatten" else 1) * load.branch
-    return shared + _FP32 * load.windows * context_length * n_features + cut + read
+_KEPT: dict[str, Callable[[Any, _Load], _Kept]] = {
+    "patchtst": _patchtst,
+    "transformer": _transformer,
+    "dlinear": _dlinear,
+    "naive": _naive,
+}

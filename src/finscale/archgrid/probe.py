@@ -3,18 +3,24 @@
 B micro-batch, T context_length, F features.
 """
 
+import functools
+import math
+import resource
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psutil
 import torch
+from torch import nn
 
 from finscale.archgrid.batching import BatchRequest
-from finscale.models.config import PatchTSTConfig
+from finscale.archgrid.out_of_memory import is_out_of_memory
 from finscale.models.contract import Batch
+from finscale.models.layers.block import BlockStack
+from finscale.models.position_config import CALENDAR_FIELDS
 from finscale.models.registry import build_model
 
-__all__ = ["free_bytes", "free_host_bytes", "step_fits"]
+__all__ = ["checkpoint_activations", "free_bytes", "free_host_bytes", "step_fits"]
 
 
 def free_bytes(device: str) -> int:
@@ -29,8 +35,11 @@ def free_bytes(device: str) -> int:
 
 
 def free_host_bytes(control_group: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return the free memory of the machine, or of the container where that is less (cgroup version 2)."""
-    free = psutil.virtual_memory().available
+    """Return the free memory of the machine, or what is left to the container or process where that is less.
+
+    A container is one of cgroup version 2; a process is limited by ``ulimit -v``.
+    """
+    free = int(min(psutil.virtual_memory().available, _left_to_process()))
     limit = control_group / "memory.max"
     if not limit.is_file() or not limit.read_text().strip().isdigit():
         return free
@@ -38,16 +47,18 @@ def free_host_bytes(control_group: Path = Path("/sys/fs/cgroup")) -> int:
     return min(free, int(limit.read_text()) - used + _reclaimable(control_group / "memory.stat"))
 
 
-def step_fits(request: BatchRequest, micro_batch_size: int) -> bool:
+def step_fits(
+    request: BatchRequest, micro_batch_size: int, *, activation_checkpointing: bool = False
+) -> bool:
     """Run one real training step of ``micro_batch_size`` windows; False when the device runs out of memory.
 
     What the step allocated is given back, and the random state is left as it was.
     """
     try:
         with _own_random_state(request.device):
-            _step(request, micro_batch_size)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+            _step(request, micro_batch_size, activation_checkpointing)
+    except Exception as error:
+        if not is_out_of_memory(error):
             raise
         return False
     finally:
@@ -56,10 +67,11 @@ def step_fits(request: BatchRequest, micro_batch_size: int) -> bool:
     return True
 
 
-def _step(request: BatchRequest, micro_batch_size: int) -> None:
+def _step(request: BatchRequest, micro_batch_size: int, activation_checkpointing: bool) -> None:
     """Take an optimizer step, then a second micro-batch: weights, moments, gradients, activations at once."""
     model = build_model(request.config, **request.sizes, seed=0).to(request.device).train()
-    optimizer = torch.optim.AdamW(model.parameters())
+    checkpoint_activations(model, activation_checkpointing)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)  # as training does: no temporaries
     batch = _batch(request, micro_batch_size)
     for _ in range(2):
         bf16 = torch.autocast(request.device_type, torch.bfloat16, enabled=request.precision == "bf16")
@@ -69,11 +81,25 @@ def _step(request: BatchRequest, micro_batch_size: int) -> None:
         optimizer.step()
 
 
+def checkpoint_activations(model: nn.Module, active: bool) -> None:
+    """Have every stack of blocks compute its blocks again in the backward pass, or stop doing so."""
+    for module in model.modules():
+        if isinstance(module, BlockStack):
+            module.checkpoint = active
+
+
 def _batch(request: BatchRequest, n_windows: int) -> Batch:
-    shape = (n_windows, request.context_length)
-    if isinstance(request.config, PatchTSTConfig):
-        return Batch(values=torch.zeros(*shape, request.n_features, device=request.device))
-    return Batch(tokens=torch.zeros(*shape, dtype=torch.int64, device=request.device))
+    """Return windows of zeros with everything that the model reads."""
+    config, shape = request.config, (n_windows, request.context_length)
+    integers = functools.partial(torch.ones, dtype=torch.int64, device=request.device)
+    if getattr(config, "vocab_size", None):
+        return Batch(tokens=0 * integers(*shape))
+    values = torch.zeros(*shape, request.n_features, device=request.device)
+    kind = config.positions.kind if hasattr(config, "positions") else "none"
+    calendar = integers(*shape, len(CALENDAR_FIELDS)) if kind in ("calendar", "time2vec") else None
+    n_categories = len(getattr(config, "categories", ()))
+    categories = 0 * integers(*shape, n_categories) if n_categories else None
+    return Batch(values=values, calendar=calendar, categories=categories)
 
 
 def _own_random_state(device: str) -> AbstractContextManager[None]:
@@ -83,11 +109,9 @@ def _own_random_state(device: str) -> AbstractContextManager[None]:
     return torch.random.fork_rng(devices=[found.index or torch.cuda.current_device()])
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Tell a full device from a faulty model; CPU and MPS raise a plain RuntimeError."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    return "out of memory" in str(error) or "can't allocate memory" in str(error)
+def _left_to_process() -> float:
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return math.inf if limit == resource.RLIM_INFINITY else limit - psutil.Process().memory_info().vms
 
 
 def _reclaimable(statistics: Path) -> int:

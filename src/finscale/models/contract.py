@@ -1,6 +1,7 @@
 """What goes into every model and what comes out: ``forward(batch, state=None) -> ModelOutput``.
 
-B windows in the batch, T context_length, F features, D d_model, C classes.
+B windows in the batch, T context_length, F features, D d_model, C classes or channels, H horizons,
+Q quantile levels.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ from typing import Any
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["Batch", "ModelOutput", "State"]
+from finscale.core.errors import Fault
+
+__all__ = ["Batch", "ModelOutput", "State", "only_values"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Batch:
         Validity (B, T): True where a bar or symbol is real, False where it is padding.
     positions : Tensor or None
         Absolute index of each of the T steps, int64; counted from 0 when absent.
+    categories : Tensor or None
+        Codes of the categorical columns of a bar (B, T, K), int64, each counted from 0.
     """
 
     values: Float[Tensor, "B T F"] | None = None
@@ -35,6 +40,7 @@ class Batch:
     calendar: Int[Tensor, "B T fields"] | None = None
     mask: Bool[Tensor, "B T"] | None = None
     positions: Int[Tensor, " T"] | None = None
+    categories: Int[Tensor, "B T K"] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,8 @@ class ModelOutput:
     Parameters
     ----------
     prediction : dict
-        By head: ``logits`` (B, C), C = 1 for a binary target; ``next_symbol`` (B, T, C) of a decoder.
+        By head: ``logits`` (B, C), C = 1 for a binary target; ``regression`` (B,); ``quantiles`` (B, H, Q);
+        ``forecast`` (B, H, C); ``next_symbol`` (B, T, C) of a decoder.
     embedding : Tensor
         One vector per window (B, D).
     state : State or None
@@ -61,3 +68,37 @@ class ModelOutput:
     prediction: dict[str, Tensor]
     embedding: Float[Tensor, "B D"]
     state: State | None = None
+
+
+def only_values(
+    batch: Batch, state: State | None, *, window_shape: tuple[int, int], family: str, calendar: bool = False
+) -> Float[Tensor, "B T F"]:
+    """Return the bars of a batch; refuse whatever a model of whole windows would have to ignore.
+
+    Parameters
+    ----------
+    batch, state : Batch, State or None
+        As handed to ``forward``.
+    window_shape : (int, int)
+        T and F that the model was built for.
+    family : str
+        Name of the model in messages.
+    calendar : bool
+        Whether the model reads the calendar fields; they must then be there.
+
+    Raises
+    ------
+    Fault
+        On another shape, on anything else in the batch, or without the calendar fields.
+    """
+    extra = {"tokens": batch.tokens, "calendar": None if calendar else batch.calendar, "mask": batch.mask}
+    every = {**extra, "positions": batch.positions, "categories": batch.categories, "state": state}
+    unused = [name for name, field in every.items() if field is not None]
+    if unused:
+        raise Fault("batch", f"hold values only for {family}", unused, "leave them out")
+    if batch.values is None or tuple(batch.values.shape[1:]) != window_shape:
+        got = None if batch.values is None else tuple(batch.values.shape)
+        raise Fault("batch.values", f"have shape (B, {window_shape[0]}, {window_shape[1]})", got)
+    if calendar and batch.calendar is None:
+        raise Fault("batch.calendar", f"be given to this {family}", None, "its positions are the calendar")
+    return batch.values

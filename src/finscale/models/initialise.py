@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from finscale.models.layers.block import Block
+from finscale.models.layers.heads import ChannelLinear
+from finscale.models.layers.instance_norm import InstanceNorm
 
 __all__ = ["initialise"]
 
 _FREE_STD = 0.02
+_SCALES = (nn.LayerNorm, nn.RMSNorm, nn.BatchNorm1d, InstanceNorm)
 
 
 def initialise(model: nn.Module, *, seed: int) -> None:
@@ -34,10 +37,12 @@ def initialise(model: nn.Module, *, seed: int) -> None:
 def _fill(module: nn.Module, name: str, parameter: Tensor, generator: torch.Generator) -> None:
     if name == "bias":
         parameter.zero_()
-    elif isinstance(module, nn.LayerNorm):
+    elif isinstance(module, _SCALES):
         parameter.fill_(1.0)
     elif isinstance(module, nn.Linear | nn.Conv1d):
         parameter.normal_(0.0, parameter[0].numel() ** -0.5, generator=generator)
+    elif isinstance(module, ChannelLinear):
+        parameter.normal_(0.0, parameter.shape[-1] ** -0.5, generator=generator)
     elif isinstance(module, nn.Embedding):
         parameter.normal_(0.0, 1.0, generator=generator)
     else:

@@ -1,94 +1,147 @@
 """Read a window of bars patch by patch (Nie et al. 2023, "A Time Series is Worth 64 Words").
 
-B batch, T context_length, F features, P patches, D d_model, C outputs.
+B batch, T context_length, F features, K sequences per window (1 when channels are mixed), N = B K sequences,
+P patches, S tokens of a sequence, D d_model, X values the head reads of one sequence.
 """
 
-import torch
-from jaxtyping import Float
+from typing import Any
+
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from finscale.core.errors import Fault
-from finscale.models.config import PatchTSTConfig
-from finscale.models.contract import Batch, ModelOutput, State
+from finscale.models.contract import Batch, ModelOutput, State, only_values
 from finscale.models.counting import n_patches
-from finscale.models.layers.block import Block, dropout_layer
-from finscale.models.layers.norms import layer_norm
-from finscale.models.layers.patching import PatchEmbedding
+from finscale.models.head_config import ForecastHead, head_width
+from finscale.models.layers.attention import Place
+from finscale.models.layers.block import Block, BlockStack, dropout_layer
+from finscale.models.layers.class_token import ClassToken
+from finscale.models.layers.heads import as_prediction, channel_map, head_map
+from finscale.models.layers.instance_norm import InstanceNorm, Moments
+from finscale.models.layers.norms import build_norm
+from finscale.models.layers.patching import PatchEmbedding, last_bars, split_channels
+from finscale.models.layers.positions import Positions, build_positions
+from finscale.models.patchtst_config import PatchTSTConfig
+from finscale.models.position_config import CalendarConfig
 
 __all__ = ["PatchTST", "PatchTSTConfig"]
 
 
 class PatchTST(nn.Module):
-    """Patched encoder with mixed channels: a token is one patch of all features.
+    """Patched encoder: a token is one patch of all features, or of one of them.
 
     Parameters
     ----------
     config : PatchTSTConfig
-        Shape and pooling.
+        Shape and options.
     n_features, context_length : int
         F and T of the windows it reads.
     n_outputs : int
-        C, logits per window (1 for a binary target).
+        C, logits per window (1 for a binary target); left at 1 for another head.
     """
 
     def __init__(
         self, config: PatchTSTConfig, *, n_features: int, context_length: int, n_outputs: int = 1
     ) -> None:
         super().__init__()
-        d_model, patch, stride = config.d_model, config.patch_length, config.stride
-        n_tokens = n_patches(context_length=context_length, patch_length=patch, stride=stride)
-        self.window_shape, self.pooling = (context_length, n_features), config.pooling
-        self.embedding = PatchEmbedding(
-            n_features=n_features, patch_length=patch, stride=stride, d_model=d_model
-        )
-        self.positions = nn.Parameter(torch.zeros(n_tokens, d_model))
-        self.class_token = nn.Parameter(torch.zeros(d_model)) if config.pooling == "cls" else None
+        self.config, self.window_shape = config, (context_length, n_features)
+        self.columns, self.independent = config.columns(n_features), config.channels == "independent"
+        self.n_sequences = config.n_channels(n_features)
+        n_read = self.n_sequences if self.independent else n_features
+        cut: dict[str, Any] = config.model_dump(include={"patch_length", "stride", "pad_end"})
+        n_positions, d_model = n_patches(context_length=context_length, **cut), config.d_model
+        self.last_bars = last_bars(n_positions, context_length=context_length, **cut)
+        affine = config.instance_norm == "revin_affine"
+        self.instance_norm = None if config.instance_norm == "none" else InstanceNorm(n_read, affine=affine)
+        self.positions = _positions(config, n_positions)
+        self.class_token = ClassToken(d_model) if config.pooling == "cls" else None
+        self.embedding = PatchEmbedding(n_features=1 if self.independent else n_read, d_model=d_model, **cut)
         self.dropout = dropout_layer(config.dropout)
-        shape = (d_model, config.n_heads, config.d_ff)
-        self.blocks = nn.ModuleList(Block(*shape, dropout=config.dropout) for _ in range(config.n_layers))
-        self.final_norm = layer_norm(d_model)
-        self.head = nn.Linear(d_model * (n_tokens if config.pooling == "flatten" else 1), n_outputs)
+        self.blocks = BlockStack(_block(config) for _ in range(config.n_layers))
+        self.final_norm = build_norm(config.norm, d_model) if config.norm_first else nn.Identity()
+        self.head_dropout = dropout_layer(config.head_dropout)
+        d_read = d_model * (n_positions if config.pooling == "flatten" else 1)
+        self.head = _head(config, d_read=d_read, n_sequences=self.n_sequences, n_outputs=n_outputs)
 
     def forward(self, batch: Batch, state: State | None = None) -> ModelOutput:
-        """Return ``logits`` (B, C) and what the head read as the embedding.
+        """Return the prediction of the head; the embedding is what the head read.
 
         Raises
         ------
         Fault
             When the windows have another shape, or carry what this model cannot use.
         """
-        x_BPD = self._tokens(_values(batch, state, self.window_shape))
-        for block in self.blocks:
-            x_BPD = block(x_BPD)
-        pooled_BD = self._pool(self.final_norm(x_BPD))
-        return ModelOutput(prediction={"logits": self.head(pooled_BD)}, embedding=pooled_BD)
+        values_BTF, moments = self._read(batch, state)
+        x_NSD = self.encode(values_BTF, batch.calendar)
+        read_BKX = self._pool(self.final_norm(x_NSD)).unflatten(0, (len(values_BTF), -1))
+        return ModelOutput(self._predict(read_BKX, moments), embedding=read_BKX.flatten(1))
 
-    def _tokens(self, values_BTF: Float[Tensor, "B T F"]) -> Float[Tensor, "B P D"]:
-        x_BPD = self.embedding(values_BTF) + self.positions
-        if self.class_token is not None:
-            first_B1D = self.class_token.to(x_BPD.dtype).expand(len(x_BPD), 1, -1)
-            x_BPD = torch.cat((first_B1D, x_BPD), dim=1)
-        return self.dropout(x_BPD)
+    def encode(
+        self, values_BTF: Float[Tensor, "B T F"], calendar_BTf: Int[Tensor, "B T f"] | None = None
+    ) -> Float[Tensor, "N S D"]:
+        """Return the tokens of every sequence after the last block."""
+        x_NSD = self._tokens(values_BTF, calendar_BTf)
+        return self.blocks(x_NSD, place=Place.of(self.positions, None, like=x_NSD))
 
-    def _pool(self, x_BPD: Float[Tensor, "B P D"]) -> Float[Tensor, "B X"]:
-        if self.pooling == "mean":
-            return x_BPD.mean(dim=1)
-        if self.pooling == "flatten":
-            return x_BPD.flatten(1)
-        return x_BPD[:, 0 if self.pooling == "cls" else -1]
+    def _read(self, batch: Batch, state: State | None) -> tuple[Float[Tensor, "B T F"], Moments | None]:
+        """Return the features that are read, standardised where the model does so."""
+        calendar = isinstance(self.config.positions, CalendarConfig)
+        shape = self.window_shape
+        values_BTF = only_values(batch, state, window_shape=shape, family="patchtst", calendar=calendar)
+        if self.independent and self.columns is not None:
+            values_BTF = values_BTF[:, :, list(self.columns)]
+        return (values_BTF, None) if self.instance_norm is None else self.instance_norm(values_BTF)
+
+    def _tokens(
+        self, values_BTF: Float[Tensor, "B T F"], calendar_BTf: Int[Tensor, "B T f"] | None
+    ) -> Float[Tensor, "N S D"]:
+        x_NPD = self.embedding(split_channels(values_BTF) if self.independent else values_BTF)
+        x_NPD = self.positions.add(x_NPD, calendar=self._calendar(calendar_BTf))
+        return self.dropout(x_NPD if self.class_token is None else self.class_token(x_NPD))
+
+    def _calendar(self, calendar_BTf: Int[Tensor, "B T f"] | None) -> Int[Tensor, "N P f"] | None:
+        """Return the calendar of every patch, that of its last bar."""
+        if calendar_BTf is None:
+            return None
+        return calendar_BTf[:, self.last_bars].repeat_interleave(self.n_sequences, dim=0)
+
+    def _pool(self, x_NSD: Float[Tensor, "N S D"]) -> Float[Tensor, "N X"]:
+        pooling = self.config.pooling
+        if pooling == "mean":
+            return x_NSD.mean(dim=1)
+        if pooling == "flatten":
+            return x_NSD.flatten(1)
+        return x_NSD[:, 0 if pooling == "cls" else -1]
+
+    def _predict(self, read_BKX: Float[Tensor, "B K X"], moments: Moments | None) -> dict[str, Tensor]:
+        head, read_BKX = self.config.head, self.head_dropout(read_BKX)
+        if self.independent and isinstance(head, ForecastHead):
+            prediction = {"forecast": self.head(read_BKX).transpose(1, 2)}
+        else:
+            prediction = as_prediction(head, self.head(read_BKX.flatten(1)))
+        return prediction if moments is None else self._rescaled(prediction, moments)
+
+    def _rescaled(self, prediction: dict[str, Tensor], moments: Moments) -> dict[str, Tensor]:
+        """Put a forecast back on the scale of its window; every other head stays as it is."""
+        if self.instance_norm is None or self.columns is None:
+            return prediction
+        columns = range(self.n_sequences) if self.independent else self.columns
+        return {"forecast": self.instance_norm.inverse(prediction["forecast"], moments, columns)}
 
 
-def _values(batch: Batch, state: State | None, window_shape: tuple[int, int]) -> Tensor:
-    """Return the bars; refuse anything PatchTST would have to ignore."""
-    extra = {"tokens": batch.tokens, "calendar": batch.calendar, "mask": batch.mask}
-    unused = [
-        name
-        for name, field in {**extra, "positions": batch.positions, "state": state}.items()
-        if field is not None
-    ]
-    if unused:
-        raise Fault("batch", "hold values only for patchtst", unused, "leave them out")
-    if batch.values is None or tuple(batch.values.shape[1:]) != window_shape:
-        got = None if batch.values is None else tuple(batch.values.shape)
-        raise Fault("batch.values", f"have shape (B, {window_shape[0]}, {window_shape[1]})", got)
-    return batch.values
+def _positions(config: PatchTSTConfig, n_positions: int) -> Positions:
+    width, n_heads = config.d_model, config.n_heads
+    sizes = {"d_model": width, "d_head": width // n_heads, "n_heads": n_heads, "max_length": n_positions}
+    return build_positions(config.positions, **sizes)
+
+
+def _block(config: PatchTSTConfig) -> Block:
+    shape = (config.d_model, config.n_heads, config.d_ff)
+    return Block(*shape, dropout=config.dropout, norm=config.norm, norm_first=config.norm_first)
+
+
+def _head(config: PatchTSTConfig, *, d_read: int, n_sequences: int, n_outputs: int) -> nn.Module:
+    """Return the last map: of every channel by itself (forecasts of independent channels) or of them all."""
+    if config.channels == "independent" and isinstance(config.head, ForecastHead):
+        head_width(config.head, n_outputs=n_outputs)
+        return channel_map(config.head, d_read=d_read, individual=config.head_per_channel)
+    return head_map(config.head, d_read=d_read * n_sequences, n_outputs=n_outputs)

@@ -3,14 +3,20 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from finscale.models.config import ModelConfig, PatchTSTConfig, TransformerConfig, parse_model_config
+from finscale.models.config import (
+    AnyConfig,
+    DLinearConfig,
+    ModelConfig,
+    NaiveConfig,
+    PatchTSTConfig,
+    TransformerConfig,
+    parse_model_config,
+)
 
 if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["BUILDERS", "ModelConfig", "build_meta_model", "build_model", "parse_model_config"]
-
-Config = PatchTSTConfig | TransformerConfig
 
 
 def _patchtst(config: PatchTSTConfig, **sizes: int) -> "nn.Module":
@@ -19,21 +25,38 @@ def _patchtst(config: PatchTSTConfig, **sizes: int) -> "nn.Module":
     return PatchTST(config, **sizes)
 
 
-def _transformer(config: TransformerConfig, **_: int) -> "nn.Module":
+def _transformer(config: TransformerConfig, **sizes: int) -> "nn.Module":
     from finscale.models.transformer import Transformer
 
-    return Transformer(config)
+    return Transformer(config, **sizes)
 
 
-BUILDERS: dict[str, Callable[..., "nn.Module"]] = {"patchtst": _patchtst, "transformer": _transformer}
+def _dlinear(config: DLinearConfig, **sizes: int) -> "nn.Module":
+    from finscale.models.dlinear import DLinear
+
+    return DLinear(config, **sizes)
+
+
+def _naive(config: NaiveConfig, **sizes: int) -> "nn.Module":
+    from finscale.models.naive import Naive
+
+    return Naive(config, **sizes)
+
+
+BUILDERS: dict[str, Callable[..., "nn.Module"]] = {
+    "patchtst": _patchtst,
+    "transformer": _transformer,
+    "dlinear": _dlinear,
+    "naive": _naive,
+}
 """By family: ``builder(config, n_features=, context_length=, n_outputs=)``, weights not yet initialised.
 
-A symbol decoder takes its sizes from its vocabulary and uses none of the three.
+A decoder of symbols takes its sizes from its vocabulary and needs none of the three.
 """
 
 
 def build_model(
-    config: Config, *, n_features: int, context_length: int, n_outputs: int = 1, seed: int
+    config: AnyConfig, *, n_features: int, context_length: int, n_outputs: int = 1, seed: int
 ) -> "nn.Module":
     """Return a model on the CPU with weights drawn from ``seed``; the global random state is untouched.
 
@@ -44,7 +67,7 @@ def build_model(
     n_features, context_length : int
         F and T of the windows.
     n_outputs : int
-        C of the head (1 for a binary target).
+        C of a logits head (1 for a binary target, and under every other head).
     seed : int
         Equal seeds give bit-equal weights.
     """
@@ -59,7 +82,7 @@ def build_model(
 
 
 def build_meta_model(
-    config: Config, *, n_features: int, context_length: int, n_outputs: int = 1
+    config: AnyConfig, *, n_features: int, context_length: int, n_outputs: int = 1
 ) -> "nn.Module":
     """Return the model on the meta device: every shape, no memory, no weights."""
     import torch

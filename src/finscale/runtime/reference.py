@@ -64,9 +64,15 @@ def _section(name: str, record: type[BaseModel]) -> list[str]:
         line
         for field, info in record.model_fields.items()
         for kind in _records(info.annotation)
-        for line in _section(f"{name}.{field}", kind)
+        for line in _section(f"{name}.{field}{_tag(kind)}", kind)
     ]
     return [f"## `{name}`", "", summary, "", *table, *nested]
+
+
+def _tag(record: type[BaseModel]) -> str:
+    """How one record of a tagged union is told from the others."""
+    tag = record.model_fields.get("kind")
+    return f" (kind: {tag.default})" if tag is not None and isinstance(tag.default, str) else ""
 
 
 def _records(annotation: Any) -> list[type[BaseModel]]:

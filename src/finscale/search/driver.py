@@ -260,18 +260,19 @@ class Driver:
         return {"value": outcome.value, "n_finished": counted, "n_trials": self._n_trials}
 
 
-def _halved(batch: BatchConfig) -> dict[str, int]:
+def _halved(batch: BatchConfig) -> dict[str, Any]:
     """Halve the micro-batch (rounding up) and double the accumulation; the effective batch stays."""
     micro = math.ceil(batch.micro_batch_size / 2)
     return {
         "micro_batch_size": micro,
         "accumulation_steps": math.ceil(batch.effective_batch_size / micro),
         "effective_batch_size": batch.effective_batch_size,
+        "activation_checkpointing": batch.activation_checkpointing,
     }
 
 
-def _batch_in(values: Mapping[str, Any]) -> dict[str, int]:
-    return {name: values[name] for name in BatchConfig.model_fields}
+def _batch_in(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: values[name] for name in BatchConfig.model_fields if name in values}
 
 
 def _take(path: Path) -> bool:

@@ -1,21 +1,15 @@
 """How an attempt at a trial ended: a typed record, whatever happened inside."""
 
 import math
-import re
 import signal
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from finscale.archgrid.out_of_memory import is_out_of_memory
 from finscale.core.config import Record
 
 __all__ = ["TrialOutcome", "of_dead_process", "of_exception", "read_outcome"]
-
-_OUT_OF_MEMORY = re.compile(
-    r"out of memory|can't allocate memory|cannot allocate memory|not enough memory|"
-    r"CUBLAS_STATUS_ALLOC_FAILED|invalid buffer size",
-    re.IGNORECASE,
-)
 
 
 class TrialOutcome(Record):
@@ -63,9 +57,7 @@ def of_exception(error: BaseException) -> TrialOutcome:
     """Type an exception that left a trial function."""
     message = " ".join(str(error).split())[:500]
     reason = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    # torch's class is known by name, so that a driver need not import torch
-    memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if memory or _OUT_OF_MEMORY.search(message):
+    if is_out_of_memory(error):
         return TrialOutcome(outcome="oom", reason=reason)
     return TrialOutcome(outcome="failed", reason=reason)
 

@@ -4,14 +4,14 @@
 machine: on one device it never changes what is learned beyond the rounding of its precision.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from finscale.core.config import Record
-from finscale.core.errors import Fault
+from finscale.core.errors import Fault, raise_faults
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,14 @@ class TrainingConfig(Record):
     weight_decay : float
         Decoupled for ``adamw``, an L2 term in the gradient for ``adam``; never on norms, biases, positions.
     warmup_steps : int
-        Optimizer steps of linear warm-up; at most one less than the steps of the whole schedule.
+        Optimizer steps of warm-up; at most one less than the steps of the whole schedule.
+    warmup_factor : float or None
+        Share of the peak rate at which the warm-up stays; None rises linearly.
+    schedule : str
+        Shape after the warm-up, see `finscale.training.schedules`.
+    decay_per_epoch, flat_epochs : float, int or None
+        Of the exponential schedule: factor from one epoch to the next, and how many epochs, counted from the
+        first, keep the peak rate (None: one).
     clip_norm : float or None
         Largest global gradient norm; None does not clip.
     patience, min_delta : int, float
@@ -56,14 +63,34 @@ class TrainingConfig(Record):
     epochs: int = Field(ge=1)
     weight_decay: float = Field(ge=0, allow_inf_nan=False)
     warmup_steps: int = Field(ge=0)
+    warmup_factor: float | None = Field(default=None, gt=0, le=1)
     optimizer: Literal["adamw", "adam"] = "adamw"
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "linear", "constant", "exponential"] = "cosine"
+    decay_per_epoch: float | None = Field(default=None, gt=0, lt=1)
+    flat_epochs: int | None = Field(default=None, ge=1)
     clip_norm: float | None = Field(default=1.0, gt=0)
     patience: int = Field(default=10, ge=1)
     min_delta: float = Field(default=1e-3, ge=0, allow_inf_nan=False)
     effective_batch_size: int = Field(default=128, ge=1)
     max_steps: int | None = Field(default=None, ge=1)
     max_epochs: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _options_have_an_effect(self) -> Self:
+        raise_faults(self._unread_options())
+        return self
+
+    def _unread_options(self) -> Iterator[Fault]:
+        if self.warmup_factor is not None and self.warmup_steps == 0:
+            remedy = "remove it, or give warmup_steps"
+            yield Fault("warmup_factor", "be left out where warmup_steps=0", self.warmup_factor, remedy)
+        if self.schedule == "exponential" and self.decay_per_epoch is None:
+            yield Fault("decay_per_epoch", "be given for schedule=exponential", None, "try 0.9")
+        unread = {"decay_per_epoch": self.decay_per_epoch, "flat_epochs": self.flat_epochs}
+        for name, value in unread.items():
+            if value is not None and self.schedule != "exponential":
+                rule = f"be left out where schedule={self.schedule}"
+                yield Fault(name, rule, value, "remove it, or choose schedule=exponential")
 
 
 class ExecutionConfig(Record):

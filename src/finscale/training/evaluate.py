@@ -1,6 +1,6 @@
 """Score weights on a split, in one way for the loop and for the record.
 
-n windows of a split, y outcomes, p forecast probabilities. Probabilities are formed in double precision.
+n windows of a split, y targets, p forecast probabilities. Answers are scored in double precision.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,23 +15,24 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from scipy.special import expit
 from torch import Tensor, nn
 
 from finscale.core.errors import Fault
 from finscale.core.files import replacing
 from finscale.core.seeding import derive
-from finscale.metrics.classification import log_loss, log_loss_rows, scores
 from finscale.models.registry import build_model
 from finscale.training.config import ExecutionConfig, resolve_device
 from finscale.training.execution import autocast, executing
 from finscale.training.gradients import WindowSource
-from finscale.training.monitor import calibration_slope, flags_of, spread
+from finscale.training.losses import answer_of
+from finscale.training.monitor import Health, health_of
 from finscale.training.result import Flag
 from finscale.training.run_spec import RunSpec, check_data, fingerprint, read_run_spec
+from finscale.training.scoring import Rows, Scoring, join_rows, scoring_of
 from finscale.windows.batches import DeviceWindows
 from finscale.windows.data import WindowData
 from finscale.windows.origins import origins_frame
+from finscale.windows.tasks import parse_task
 
 __all__ = [
     "EVALUATED_SPLITS",
@@ -39,8 +40,10 @@ __all__ = [
     "build_run_model",
     "evaluate_run",
     "load_best",
+    "observe",
+    "observe_split",
     "predict_probabilities",
-    "probabilities",
+    "reference_rows",
     "save_best",
 ]
 
@@ -58,10 +61,12 @@ class Evaluation:
     Parameters
     ----------
     scores : dict
-        By split: every score of `finscale.metrics.classification.scores`, and ``base_rate_loss`` (of the
-        training base rate on the same rows), ``spread`` and ``calibration_slope`` (NaN where there is none).
+        By split that has origins: every score of the task's kind (`finscale.training.scoring`), and
+        ``base_rate_loss`` (of the reference on the same rows); of a binary task also ``spread`` and
+        ``calibration_slope`` (NaN where there is none).
     losses : DataFrame
-        One row per origin: date, at, instrument, split, probability, target, log_loss.
+        One row per origin: date, at, instrument, split, then the columns of the task's kind (binary:
+        probability, target, log_loss).
     flags : dict
         By split, see `finscale.training.monitor`.
     """
@@ -87,20 +92,50 @@ def build_run_model(spec: RunSpec, data: WindowData, device: torch.device) -> nn
     return model.to(device)
 
 
-def probabilities(
+def observe(
     model: nn.Module,
     windows: WindowSource,
     origins: Int[Tensor, " n"],
     *,
+    scoring: Scoring,
     execution: ExecutionConfig,
-) -> Vector:
-    """Return p (n,) at ``origins``, with dropout off; the model's mode is as before afterwards."""
+) -> Rows | None:
+    """Return what the model says at ``origins``, with dropout off; None where that is not a finite number.
+
+    The model's mode is as before afterwards.
+    """
+    kind, parts = parse_task(scoring.spec.task).kind, list[Rows]()
     with _evaluating(model), autocast(execution, origins.device):
-        parts = [
-            model(windows.gather(chunk)).prediction["logits"][:, 0].float() for chunk in origins.split(_CHUNK)
-        ]
-    logits = torch.cat(parts).cpu().numpy().astype(np.float64)
-    return expit(logits)
+        for chunk in origins.split(_CHUNK):
+            targets = windows.targets(chunk)
+            said = scoring.answer(_double(answer_of(model(windows.gather(chunk)), kind, targets)))
+            if not np.isfinite(said).all():
+                return None
+            parts.append(scoring.rows(said, _double(targets)))
+    return join_rows(parts)
+
+
+def observe_split(
+    model: nn.Module,
+    data: WindowData,
+    split: str,
+    *,
+    device: torch.device,
+    execution: ExecutionConfig | None = None,
+) -> Rows:
+    """Return what the model says of the windows of one split.
+
+    Raises
+    ------
+    Fault
+        When that is not a finite number everywhere.
+    """
+    origins, windows = torch.from_numpy(data.origins[split]).to(device), DeviceWindows(data, device)
+    scoring, execution = scoring_of(data.spec), execution or ExecutionConfig()
+    rows = observe(model, windows, origins, scoring=scoring, execution=execution)
+    if rows is None:
+        raise Fault(f"the model's forecasts of {split}", "be finite numbers", "nan or inf", "train it again")
+    return rows
 
 
 def predict_probabilities(
@@ -111,10 +146,16 @@ def predict_probabilities(
     device: torch.device,
     execution: ExecutionConfig | None = None,
 ) -> Vector:
-    """Return the probabilities (n,) of the windows of one split."""
-    origins = torch.from_numpy(data.origins[split]).to(device)
-    windows = DeviceWindows(data, device)
-    return probabilities(model, windows, origins, execution=execution or ExecutionConfig())
+    """Return the probabilities (n,) of the windows of one split of a binary task."""
+    rows = observe_split(model, data, split, device=device, execution=execution)
+    return rows.columns["probability"]
+
+
+def reference_rows(data: WindowData, split: str, *, windows: WindowSource, device: torch.device) -> Rows:
+    """Return what the reference of the task (base rate, climatology) says of the windows of one split."""
+    scoring, origins = scoring_of(data.spec), torch.from_numpy(data.origins[split]).to(device)
+    parts = [_double(windows.targets(chunk)) for chunk in origins.split(_CHUNK)]
+    return join_rows([scoring.reference_rows(data, y) for y in parts])
 
 
 def save_best(directory: Path, weights: dict[str, Tensor], *, fingerprint: str, epoch: int) -> None:
@@ -148,40 +189,38 @@ def evaluate_run(
     """Score the best weights of the run in ``directory`` on each split."""
     execution = execution or ExecutionConfig()
     device = resolve_device(execution)
+    asked = [split for split in splits if len(data.origins[split])]
     with executing(execution, device):
         _, model = load_best(directory, data, device=device)
-        forecasts = {
-            split: predict_probabilities(model, data, split, device=device, execution=execution)
-            for split in splits
+        found = {
+            split: observe_split(model, data, split, device=device, execution=execution) for split in asked
         }
+        windows = DeviceWindows(data, device)
+        references = {split: reference_rows(data, split, windows=windows, device=device) for split in asked}
+    frames = {split: _frame(data, split, rows) for split, rows in found.items()}
+    healths = {split: health_of(data, rows) for split, rows in found.items()}
     return Evaluation(
-        scores={split: _scores(data, split, p) for split, p in forecasts.items()},
-        losses=pd.concat([_losses(data, split, p) for split, p in forecasts.items()], ignore_index=True),
-        flags={split: _flags(data, split, p) for split, p in forecasts.items()},
+        scores={
+            split: _scores(frame, references[split], healths[split], scoring_of(data.spec))
+            for split, frame in frames.items()
+        },
+        losses=pd.concat(frames.values(), ignore_index=True),
+        flags={split: health.flags for split, health in healths.items()},
     )
 
 
-def _scores(data: WindowData, split: str, p: Vector) -> dict[str, float]:
-    y = data.targets_at(split).astype(np.float64)
-    slope = calibration_slope(y, p)
-    return {
-        **scores(y, p),
-        "base_rate_loss": log_loss(y, np.full_like(y, data.base_rate)),
-        "spread": spread(p),
-        "calibration_slope": float("nan") if slope is None else slope,
-    }
+def _scores(frame: pd.DataFrame, reference: Rows, health: Health, scoring: Scoring) -> dict[str, float]:
+    base = float(reference.columns[scoring.loss_name].mean())
+    return {**scoring.scores(frame), "base_rate_loss": base, **health.scores()}
 
 
-def _losses(data: WindowData, split: str, p: Vector) -> pd.DataFrame:
-    y = data.targets_at(split).astype(np.float64)
-    return origins_frame(data, split).assign(
-        split=split, probability=p, target=y, log_loss=log_loss_rows(y, p)
-    )
+def _frame(data: WindowData, split: str, rows: Rows) -> pd.DataFrame:
+    return origins_frame(data, split).assign(split=split, **rows.columns)
 
 
-def _flags(data: WindowData, split: str, p: Vector) -> tuple[Flag, ...]:
-    y = data.targets_at(split).astype(np.float64)
-    return flags_of(y, p, base_rate=data.base_rate, task=data.spec.task)
+def _double(values: Tensor) -> Vector:
+    """Copy to the host in double precision, by way of float32: an autocast answer is bfloat16."""
+    return values.float().cpu().numpy().astype(np.float64)
 
 
 @contextmanager

@@ -55,8 +55,9 @@ class CheckpointSaved:
 class EpochEnd:
     """One pass over the training windows and its validation.
 
-    Losses are log losses in nats on ``train`` (with dropout) and ``val_select``; ``spread`` is the standard
-    deviation of the probabilities on ``val_select``; epochs count from 1.
+    Losses are those of the task (`finscale.training.losses`) on ``train`` (with dropout) and ``val_select``;
+    ``spread`` is the standard deviation of the probabilities on ``val_select``, None unless the task is
+    binary; epochs count from 1.
     """
 
     epoch: int
@@ -66,7 +67,7 @@ class EpochEnd:
     val_loss: float
     best_val_loss: float
     best_epoch: int
-    spread: float
+    spread: float | None
     learning_rate: float
     samples_per_s: float
     seconds: float

@@ -9,9 +9,10 @@ from typing import Protocol
 
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from finscale.models.contract import Batch, ModelOutput
+from finscale.training.losses import SummedLoss, answer_of
+from finscale.windows.tasks import TaskKind
 
 __all__ = ["WindowSource", "accumulate_gradients"]
 
@@ -31,6 +32,8 @@ def accumulate_gradients(
     windows: WindowSource,
     origins: Int[Tensor, " G"],
     *,
+    kind: TaskKind,
+    loss: SummedLoss,
     micro_batch_size: int,
     precision: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Float[Tensor, ""]:
@@ -42,17 +45,19 @@ def accumulate_gradients(
     Parameters
     ----------
     forward : callable
-        The model, compiled or not; its ``logits`` are (B, 1).
+        The model, compiled or not.
     windows : WindowSource
     origins : Tensor
         Rows of the group.
+    kind, loss
+        Of the task, see `finscale.training.losses`.
     micro_batch_size : int
         Windows per forward pass.
     precision : callable
         Makes the context of a forward pass.
     """
     losses = [
-        _backward(forward, windows, micro, n_group=len(origins), precision=precision)
+        _backward(forward, windows, micro, kind=kind, loss=loss, n_group=len(origins), precision=precision)
         for micro in origins.split(micro_batch_size)
     ]
     return sum(losses[1:], start=losses[0])
@@ -63,12 +68,14 @@ def _backward(
     windows: WindowSource,
     origins: Tensor,
     *,
+    kind: TaskKind,
+    loss: SummedLoss,
     n_group: int,
     precision: Callable[[], AbstractContextManager[object]],
 ) -> Tensor:
     targets = windows.targets(origins)
     with precision():
-        logits = forward(windows.gather(origins)).prediction["logits"][:, 0]
-    loss = binary_cross_entropy_with_logits(logits.to(targets.dtype), targets, reduction="sum")
-    (loss / n_group).backward()
-    return loss.detach()
+        answer = answer_of(forward(windows.gather(origins)), kind, targets)
+    summed = loss(answer.to(targets.dtype), targets)
+    (summed / n_group).backward()
+    return summed.detach()

@@ -10,24 +10,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from finscale.core.files import write_json
 from finscale.core.seeding import generator
-from finscale.metrics.classification import log_loss
 from finscale.training.checkpoint import Checkpoints, Progress, checkpoint_tensors, restore
 from finscale.training.config import ExecutionConfig, resolve_device
 from finscale.training.early_stopping import EarlyStopping
-from finscale.training.evaluate import probabilities, save_best
+from finscale.training.evaluate import observe, save_best
 from finscale.training.events import CheckpointSaved, EpochEnd, Event, Finished, Resumed, Started, ignore
 from finscale.training.execution import executing
 from finscale.training.memory import peak_memory_bytes, reset_peak_memory
-from finscale.training.monitor import spread
+from finscale.training.monitor import spread_of
 from finscale.training.result import EpochRecord, Outcome, TrainingResult
 from finscale.training.run_spec import RunSpec, check_data, fingerprint, write_run_spec
+from finscale.training.scoring import Rows, scoring_of
 from finscale.training.stepper import Stepper
 from finscale.training.summary import summarise
 from finscale.windows.data import WindowData
@@ -99,7 +97,7 @@ class _Run:
         reset_peak_memory(device)
         self.stepper = Stepper(spec, data, execution=execution, device=device)
         self.val_origins = torch.from_numpy(data.origins["val_select"]).to(device)
-        self.val_targets = data.targets_at("val_select").astype(np.float64)
+        self.scoring = scoring_of(data.spec)
         self.checkpoints = Checkpoints(directory, fingerprint(spec))
         self.progress, self.best = Progress(), dict[str, Tensor]()
         self.step_in_epoch, self.loss_sum = 0, self._scalar(0.0)
@@ -130,7 +128,7 @@ class _Run:
             progress=self._progress_now(),
             stepper=self.stepper,
             data=self.data,
-            forecast=self._probabilities() if self.best else None,
+            rows=self._validate() if self.best else None,
             device=self.device,
         )
         write_json(self.directory / "result.json", result.model_dump(mode="json"))
@@ -171,16 +169,16 @@ class _Run:
         """End an epoch: validate, keep the weights if they are the best, report."""
         n_seen = self._n_windows(self.step_in_epoch)
         train_loss = float(self.loss_sum) / n_seen
-        trained_s, p = time.perf_counter() - began, self._probabilities()
-        if not (math.isfinite(train_loss) and np.isfinite(p).all()):
+        trained_s, rows = time.perf_counter() - began, self._validate()
+        if rows is None or not (math.isfinite(train_loss) and math.isfinite(rows.value)):
             return "diverged"
         record = EpochRecord(
             epoch=len(self.progress.curve) + 1,
             step=self.stepper.step,
             train_loss=train_loss,
-            val_loss=log_loss(self.val_targets, p),
+            val_loss=rows.value,
             learning_rate=self.stepper.learning_rate,
-            spread=spread(p),
+            spread=spread_of(rows),
             seconds=time.perf_counter() - began,
             samples_per_s=(n_seen - self._n_windows(first_step)) / trained_s,
         )
@@ -204,9 +202,9 @@ class _Run:
         """Return how many windows the first steps of an epoch hold."""
         return min(n_steps * self.training.effective_batch_size, len(self.data.origins["train"]))
 
-    def _probabilities(self) -> NDArray[np.float64]:
-        stepper = self.stepper
-        return probabilities(stepper.model, stepper.windows, self.val_origins, execution=self.execution)
+    def _validate(self) -> Rows | None:
+        model, windows = self.stepper.model, self.stepper.windows
+        return observe(model, windows, self.val_origins, scoring=self.scoring, execution=self.execution)
 
     def _scalar(self, number: float) -> Tensor:
         dtype = torch.float32 if self.device.type == "mps" else torch.float64

@@ -1,26 +1,11 @@
-"""How much memory a run took, and whether an exception says there was too little."""
+"""How much memory a run took."""
 
 import resource
 import sys
 
 import torch
 
-__all__ = ["is_out_of_memory", "peak_memory_bytes", "reset_peak_memory"]
-
-_TEXTS = (
-    "out of memory",  # CUDA and MPS allocators
-    "can't allocate memory",  # CPU allocator
-    "not enough memory",  # CPU allocator on Windows and macOS
-    "cublas_status_alloc_failed",
-    "cudnn_status_alloc_failed",
-)
-
-
-def is_out_of_memory(exception: BaseException) -> bool:
-    """Whether an exception means that the device or the host ran out of memory."""
-    if isinstance(exception, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(exception, RuntimeError) and any(text in str(exception).lower() for text in _TEXTS)
+__all__ = ["peak_memory_bytes", "reset_peak_memory"]
 
 
 def reset_peak_memory(device: torch.device) -> None:

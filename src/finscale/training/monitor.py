@@ -8,21 +8,69 @@ when KL(b || mean p), the price in nats of saying mean p where b holds, exceeds 
 
 A *direction* forecast more than 0.012 nats below the base rate's loss on the same rows is
 **suspicious_skill**: it is treated as a leak until explained.
+
+Answers that are no probabilities have no such health: neither numbers nor flags.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finscale.metrics.classification import PROBABILITY_FLOOR, log_loss
 from finscale.training.result import Flag
+from finscale.training.scoring import Rows
+from finscale.windows.data import WindowData
 
-__all__ = ["CONSTANT_SPREAD", "MISPLACED_NATS", "SUSPICIOUS_NATS", "calibration_slope", "flags_of", "spread"]
+__all__ = [
+    "CONSTANT_SPREAD",
+    "MISPLACED_NATS",
+    "SUSPICIOUS_NATS",
+    "Health",
+    "calibration_slope",
+    "flags_of",
+    "health_of",
+    "spread",
+    "spread_of",
+]
 
 CONSTANT_SPREAD = 1e-4
 MISPLACED_NATS = 0.002
 SUSPICIOUS_NATS = 0.012
 
 Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Health:
+    """Spread, calibration slope and flags of one forecast; of answers without probabilities, nothing."""
+
+    spread: float | None = None
+    calibration_slope: float | None = None
+    flags: tuple[Flag, ...] = ()
+
+    def scores(self) -> dict[str, float]:
+        """Return the two numbers by name, a slope that does not exist as NaN; empty without probabilities."""
+        if self.spread is None:
+            return {}
+        slope = self.calibration_slope
+        return {"spread": self.spread, "calibration_slope": float("nan") if slope is None else slope}
+
+
+def health_of(data: WindowData, rows: Rows) -> Health:
+    """Return how the probabilities in ``rows`` are, where they hold any."""
+    p = rows.columns.get("probability")
+    if p is None:
+        return Health()
+    y = rows.columns["target"]
+    flags = flags_of(y, p, base_rate=data.base_rate, task=data.spec.task)
+    return Health(spread(p), calibration_slope(y, p), flags)
+
+
+def spread_of(rows: Rows) -> float | None:
+    """Return the spread of the probabilities in ``rows``; None where they hold none."""
+    p = rows.columns.get("probability")
+    return None if p is None else spread(p)
 
 
 def spread(p: Vector) -> float:

@@ -12,14 +12,14 @@ Flag = Literal["capped", "collapsed", "constant", "suspicious_skill"]
 
 
 class EpochRecord(Record):
-    """One epoch (from 1): losses in nats, the rate of its last step, spread of the probabilities, timing."""
+    """One epoch (from 1): the task's losses, the rate of its last step, spread of probabilities, timing."""
 
     epoch: int
     step: int
     train_loss: float
     val_loss: float
     learning_rate: float
-    spread: float
+    spread: float | None
     seconds: float
     samples_per_s: float
 
@@ -63,9 +63,11 @@ class TrainingResult(Record):
     outcome : {"complete", "diverged", "stopped"}
         ``stopped`` was asked to stop and can be resumed; ``complete`` includes early stopping and caps.
     best_val_loss, best_epoch : float, int or None
-        Log loss on ``val_select`` of the best epoch, whose weights are kept; None before one epoch ended.
+        The task's own loss (`finscale.training.losses`) on ``val_select`` at the best epoch, whose weights
+        are kept; None before one epoch ended.
     base_rate_loss : float
-        Log loss of the training base rate on the same rows.
+        The same loss, on the same rows, of what needs no model: the training base rate of a binary task,
+        the training climatology of every other.
     stopped_epoch, n_steps : int
         Epochs ended (a capped last one included) and optimizer updates made.
     n_params : int
@@ -73,7 +75,7 @@ class TrainingResult(Record):
     batch : BatchConfig or None
         Micro-batch, accumulation and effective batch of the largest group of a step; None when no step ran.
     spread, calibration_slope : float or None
-        Of the best epoch on ``val_select`` (see `finscale.training.monitor`).
+        Of the best epoch on ``val_select`` (see `finscale.training.monitor`); None unless binary.
     seconds, peak_memory_bytes
         Wall time over all sessions of the run; peak of this session (whole process on a CPU).
     """

@@ -17,6 +17,7 @@ from finscale.core.hashing import content_hash
 from finscale.models.config import ModelConfig
 from finscale.models.counting import arch_id, count_params
 from finscale.training.config import TrainingConfig
+from finscale.training.heads import head_fault
 from finscale.windows.data import WindowData
 from finscale.windows.experiment import ExperimentConfig
 
@@ -170,7 +171,8 @@ def check_data(spec: RunSpec, data: WindowData) -> None:
     Raises
     ------
     FinscaleError
-        When task, touch, horizon, context, timescale, fold, data hash or arch_id differ.
+        When task, touch, horizon, context, timescale, fold, data hash or arch_id differ, or the head is
+        not that of the task.
     """
     asked, found = spec.experiment.data, data.spec
     shortest = asked.min_context_length or asked.context_length
@@ -188,11 +190,13 @@ def check_data(spec: RunSpec, data: WindowData) -> None:
         ("arch_id", spec.arch_id, architecture),
     ]
     remedy = "rebuild the windows of this run, or make a new run_spec"
-    raise_faults(
+    head = head_fault(spec.model, found)
+    differences = [
         Fault(f"run_spec.{name}", f"be that of the windows ({theirs})", ours, remedy)
         for name, ours, theirs in pairs
         if ours != theirs
-    )
+    ]
+    raise_faults([*differences, *([head] if head else [])])
 
 
 def read_run_spec(path: Path) -> RunSpec:

@@ -7,18 +7,21 @@ import torch
 from torch import Tensor, nn
 
 from finscale.archgrid.batching import BatchConfig, split_batch
+from finscale.archgrid.probe import checkpoint_activations
 from finscale.core.seeding import derive
 from finscale.training.checkpoint import Progress
 from finscale.training.config import ExecutionConfig
 from finscale.training.evaluate import build_run_model
 from finscale.training.execution import autocast, seed_device
 from finscale.training.gradients import accumulate_gradients
+from finscale.training.losses import build_loss
 from finscale.training.optimizers import build_optimizer, set_learning_rate
 from finscale.training.result import Executed
 from finscale.training.run_spec import RunSpec
 from finscale.training.schedules import learning_rate_at, warmup_steps_used
 from finscale.windows.batches import DeviceWindows
 from finscale.windows.data import WindowData
+from finscale.windows.tasks import parse_task
 
 __all__ = ["COMPILED_ON", "Stepper"]
 
@@ -47,6 +50,8 @@ class Stepper:
         self.compile = execution.compile if device.type in COMPILED_ON else "off"
         self.windows = DeviceWindows(data, device)
         self.model = build_run_model(spec, data, device).train()
+        self.recomputes = spec.batch.activation_checkpointing
+        checkpoint_activations(self.model, self.recomputes)
         self.optimizer = build_optimizer(self.model, spec.training)
         self.steps_per_epoch = math.ceil(len(data.origins["train"]) / spec.training.effective_batch_size)
         self.total_steps = spec.training.epochs * self.steps_per_epoch
@@ -57,6 +62,8 @@ class Stepper:
             accumulate_gradients,
             torch.compile(self.model) if self.compile == "full" else self.model,
             self.windows,
+            kind=parse_task(data.spec.task).kind,
+            loss=build_loss(data.spec, device),
             micro_batch_size=self.micro_batch_size,
             precision=functools.partial(autocast, execution, device),
         )
@@ -94,7 +101,11 @@ class Stepper:
         self.step += 1
         self.learning_rate_max = max(self.learning_rate_max, self.learning_rate)
         if self.batch is None or n_windows > self.batch.effective_batch_size:
-            self.batch = split_batch(self.micro_batch_size, effective_batch_size=n_windows)
+            self.batch = split_batch(
+                self.micro_batch_size,
+                effective_batch_size=n_windows,
+                activation_checkpointing=self.recomputes,
+            )
 
     def executed(self) -> Executed:
         """Return the training parameters, read back from the objects that ran."""

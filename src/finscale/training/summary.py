@@ -1,20 +1,17 @@
 """Turn a run that ended into its record."""
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from finscale.metrics.classification import log_loss
 from finscale.training.checkpoint import Progress
+from finscale.training.evaluate import reference_rows
 from finscale.training.memory import peak_memory_bytes
-from finscale.training.monitor import calibration_slope, flags_of, spread
+from finscale.training.monitor import health_of
 from finscale.training.result import Flag, Outcome, TrainingResult
+from finscale.training.scoring import Rows
 from finscale.training.stepper import Stepper
 from finscale.windows.data import WindowData
 
 __all__ = ["summarise"]
-
-Vector = NDArray[np.float64]
 
 
 def summarise(
@@ -24,7 +21,7 @@ def summarise(
     progress: Progress,
     stepper: Stepper,
     data: WindowData,
-    forecast: Vector | None,
+    rows: Rows | None,
     device: torch.device,
 ) -> TrainingResult:
     """Return the record of a run.
@@ -35,30 +32,30 @@ def summarise(
         How it ended, and which run it is.
     progress, stepper
         Where it stands, and what it executed.
-    forecast : array (n,) or None
-        Probabilities of the best weights on ``val_select``; None where no epoch ended.
+    rows : Rows or None
+        What the best weights say on ``val_select``; None where no epoch ended.
     """
-    y = data.targets_at("val_select").astype(np.float64)
+    health = None if rows is None else health_of(data, rows)
+    reference = reference_rows(data, "val_select", windows=stepper.windows, device=device)
     stopping = progress.early_stopping
     return TrainingResult(
         outcome=outcome,
         fingerprint=fingerprint,
         best_val_loss=stopping.best_loss,
         best_epoch=stopping.best_epoch,
-        base_rate_loss=log_loss(y, np.full_like(y, data.base_rate)),
+        base_rate_loss=reference.value,
         stopped_epoch=len(progress.curve),
         n_steps=progress.step,
         n_params=stepper.n_params,
         batch=stepper.batch,
         executed=stepper.executed(),
-        spread=None if forecast is None else spread(forecast),
-        calibration_slope=None if forecast is None else calibration_slope(y, forecast),
+        spread=health.spread if health else None,
+        calibration_slope=health.calibration_slope if health else None,
         seconds=progress.seconds,
         peak_memory_bytes=peak_memory_bytes(device),
         device=device.type,
         curve=progress.curve,
-        flags=_capped(outcome, progress, stepper)
-        + (() if forecast is None else flags_of(y, forecast, base_rate=data.base_rate, task=data.spec.task)),
+        flags=_capped(outcome, progress, stepper) + (health.flags if health else ()),
     )
 
 

@@ -13,15 +13,16 @@ from finscale.core.budgets import Cell
 from finscale.core.errors import FinscaleError
 from finscale.core.files import read_json
 from finscale.core.seeding import derive
-from finscale.metrics.classification import scores
 from finscale.models.config import PatchTSTConfig
 from finscale.training.config import ExecutionConfig, TrainingConfig, resolve_device
 from finscale.training.events import Event, ignore
 from finscale.training.result import TrainingResult
 from finscale.training.run_spec import Provenance, RunSpec, fingerprint, plan_run, read_run_spec
+from finscale.training.scoring import SCORINGS, Scoring
 from finscale.windows.data import WindowData
 from finscale.windows.experiment import ExperimentConfig
 from finscale.windows.origins import ORIGIN
+from finscale.windows.tasks import parse_task
 
 if TYPE_CHECKING:
     from finscale.training.evaluate import Evaluation
@@ -153,8 +154,9 @@ def _finished(directory: Path, spec: RunSpec) -> tuple[RunSpec, TrainingResult] 
 
 
 def run_rows(runs: Sequence[SeedRun], *, flags: Sequence[str] = (), **columns: Any) -> pd.DataFrame:
-    """Return one row per (seed, split): the cell, the architecture, what ran, and the scores.
+    """Return one row per (seed, split): the cell, the architecture, what ran, and the scores of its kind.
 
+    ``excess_loss`` is ``base_rate_loss`` less the loss.
     The folds of a walk-forward are pooled: a score of a seed is that of all its folds' rows together.
 
     Parameters
@@ -175,7 +177,8 @@ def _row(folds: Sequence[SeedRun], split: str, flags: Sequence[str]) -> dict[str
     spec, result = folds[0].spec, folds[0].result
     pooled = _pooled_scores(folds, split)
     raised = {flag for run in folds for flag in (*run.result.flags, *_flags(run, split))}
-    base, loss = pooled.get("base_rate_loss", float("nan")), pooled.get("log_loss", float("nan"))
+    scoring = _scoring(spec)
+    base, loss = (pooled.get(name, float("nan")) for name in ("base_rate_loss", scoring.loss_name))
     batch = result.batch or spec.batch
     outcomes = [run.result.outcome for run in folds]
     return {
@@ -188,7 +191,7 @@ def _row(folds: Sequence[SeedRun], split: str, flags: Sequence[str]) -> dict[str
         "n_folds": len(folds),
         "split": split,
         "arch_id": spec.arch_id,
-        **{name: getattr(spec.model, name) for name in ("d_model", "n_layers", "n_heads", "d_ff")},
+        **{name: getattr(spec.model, name, None) for name in ("d_model", "n_layers", "n_heads", "d_ff")},
         "n_params": result.n_params,
         "learning_rate": spec.training.learning_rate,
         "epochs": spec.training.epochs,
@@ -196,12 +199,10 @@ def _row(folds: Sequence[SeedRun], split: str, flags: Sequence[str]) -> dict[str
         "warmup_steps": result.executed.warmup_steps,
         "dropout": result.executed.dropout,
         **batch.model_dump(),
-        "log_loss": loss,
+        scoring.loss_name: loss,
         "base_rate_loss": base,
         "excess_loss": base - loss,
-        "auc": pooled.get("auc", float("nan")),
-        "brier": pooled.get("brier", float("nan")),
-        "ece": pooled.get("ece", float("nan")),
+        **{name: pooled.get(name, float("nan")) for name in scoring.score_names},
         "outcome": next((outcome for outcome in outcomes if outcome != "complete"), "complete"),
         "flags": sorted({*flags, *raised}),
         "best_epoch": result.best_epoch,
@@ -215,12 +216,12 @@ def _row(folds: Sequence[SeedRun], split: str, flags: Sequence[str]) -> dict[str
 
 
 def _flags(run: SeedRun, split: str) -> Sequence[str]:
-    return run.evaluation.flags[split] if run.evaluation else ()
+    return run.evaluation.flags.get(split, ()) if run.evaluation else ()
 
 
 def _pooled_scores(folds: Sequence[SeedRun], split: str) -> Mapping[str, float]:
-    """Score the rows of all folds at once; nothing where a fold has no scores."""
-    found = [run.evaluation for run in folds if run.evaluation]
+    """Score the rows of all folds at once; nothing where a fold has no scores, or no such origins."""
+    found = [run.evaluation for run in folds if run.evaluation and split in run.evaluation.scores]
     if len(found) < len(folds):
         return {}
     if len(found) == 1:
@@ -230,9 +231,13 @@ def _pooled_scores(folds: Sequence[SeedRun], split: str) -> Mapping[str, float]:
     n_rows = np.array([evaluation.scores[split]["n"] for evaluation in found])
     base_losses = [evaluation.scores[split]["base_rate_loss"] for evaluation in found]
     return {
-        **scores(rows["target"], rows["probability"]),
+        **_scoring(folds[0].spec).scores(rows),
         "base_rate_loss": float(np.average(base_losses, weights=n_rows)),
     }
+
+
+def _scoring(spec: RunSpec) -> type[Scoring]:
+    return SCORINGS[parse_task(spec.experiment.data.task).kind]
 
 
 def date_loss_rows(runs: Sequence[SeedRun]) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from finscale.archgrid import probe
 from finscale.archgrid.batching import (
     BatchConfig,
+    BatchProvider,
     BatchRequest,
     choose_batch,
     measured_batch,
@@ -15,7 +16,7 @@ from finscale.archgrid.batching import (
 )
 from finscale.archgrid.memory import predict_memory
 from finscale.core.errors import Fault
-from finscale.models.config import PatchTSTConfig
+from finscale.models.config import DLinearConfig, PatchTSTConfig
 
 SIZES = {"n_features": 3, "context_length": 24}
 CONFIG = PatchTSTConfig(d_model=16, n_layers=2, n_heads=2, d_ff=32)
@@ -75,18 +76,29 @@ def test_an_unknown_provider_and_an_unknown_device_are_refused() -> None:
 
 
 class Device:
-    """A device with ``n_bytes`` free on which steps above ``n_windows`` run out of memory."""
+    """A device with ``n_bytes`` free on which steps above ``n_windows`` run out of memory.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, n_bytes: float, n_windows: float = 1e9) -> None:
-        self.n_windows, self.steps = n_windows, list[int]()
+    With activation checkpointing they do so above ``n_recomputed``.
+    """
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        n_bytes: float,
+        n_windows: float = 1e9,
+        n_recomputed: float = 0,
+    ) -> None:
+        self.n_windows, self.n_recomputed = n_windows, n_recomputed
+        self.steps, self.recomputed = list[int](), list[int]()
         monkeypatch.setattr(probe, "free_bytes", lambda device: n_bytes)
         monkeypatch.setattr(probe, "step_fits", self.step_fits)
         monkeypatch.setattr("finscale.archgrid.batching._measured", {})
         monkeypatch.setattr("finscale.archgrid.batching._PLAINLY_SMALL", 0.0)
 
-    def step_fits(self, request: BatchRequest, micro: int) -> bool:
-        self.steps.append(micro)
-        return micro <= self.n_windows
+    def step_fits(self, request: BatchRequest, micro: int, *, activation_checkpointing: bool) -> bool:
+        (self.recomputed if activation_checkpointing else self.steps).append(micro)
+        return micro <= (self.n_recomputed if activation_checkpointing else self.n_windows)
 
 
 def test_a_batch_that_fits_is_taken_whole_after_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,6 +143,46 @@ def test_a_model_of_which_not_one_window_fits_is_refused(
         Fault, match=r"model must fit cpu, got 0\.00 GiB predicted for one window and .* GiB free"
     ):
         choose_batch("measured", CONFIG, **SIZES)
+
+
+def test_where_not_one_window_fits_blocks_are_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(monkeypatch, n_bytes=1e12, n_windows=0, n_recomputed=40)
+    batch = choose_batch("measured", CONFIG, **SIZES)
+    assert (device.steps[-1], device.recomputed) == (1, [128, 64, 32])
+    assert batch == split_batch(32, effective_batch_size=128, activation_checkpointing=True)
+    assert batch.activation_checkpointing
+
+
+def test_activation_checkpointing_is_left_alone_where_a_window_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(monkeypatch, n_bytes=1e12, n_windows=1, n_recomputed=128)
+    batch = choose_batch("measured", CONFIG, **SIZES)
+    assert (batch.micro_batch_size, batch.activation_checkpointing, device.recomputed) == (1, False, [])
+
+
+def test_the_memory_model_too_goes_on_with_activation_checkpointing(monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = CONFIG.model_copy(update={"n_layers": 64})
+    sizes = {**SIZES, "micro_batch_size": 1, "device_type": "cuda"}
+    whole = predict_memory(deep, **sizes).total
+    recomputed = predict_memory(deep, **sizes, activation_checkpointing=True).total
+    device = Device(monkeypatch, n_bytes=(whole + recomputed) / 2 / 0.9, n_recomputed=128)
+    batch = choose_batch("measured", deep, **SIZES, device="cuda")
+    assert batch.activation_checkpointing
+    assert device.steps == []
+
+
+def test_a_model_without_blocks_has_nothing_to_compute_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(monkeypatch, n_bytes=1e12, n_windows=0, n_recomputed=128)
+    with pytest.raises(Fault, match="model must fit cpu"):
+        choose_batch("measured", DLinearConfig(), **SIZES)
+    assert device.recomputed == []
+
+
+@pytest.mark.parametrize("provider", ["measured", "table"])
+def test_either_provider_takes_a_model_without_blocks(
+    monkeypatch: pytest.MonkeyPatch, provider: BatchProvider
+) -> None:
+    Device(monkeypatch, n_bytes=1e12)
+    assert choose_batch(provider, DLinearConfig(), **SIZES) == split_batch(128, effective_batch_size=128)
 
 
 def test_a_measurement_is_kept_for_the_same_request_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,14 +16,18 @@ from finscale.archgrid.enumerate import (
     N_HEADS,
     N_LAYERS,
     SMALL_WIDTHS,
+    SPACE_COLUMNS,
     WIDTHS,
     enumerate_grid,
+    enumerate_space,
     require_admissible,
 )
+from finscale.archgrid.memory import predict_memory
 from finscale.core.budgets import parse_budget
 from finscale.core.errors import Fault
-from finscale.models.config import PatchTSTConfig, parse_model_config
+from finscale.models.config import PatchTSTConfig, TransformerConfig, parse_model_config
 from finscale.models.counting import arch_id, count_params, flops
+from finscale.models.registry import build_meta_model
 
 SIZES = {"n_features": 25, "context_length": 60}
 SHAPE = ["d_model", "n_layers", "d_ff"]
@@ -56,7 +60,75 @@ def test_the_published_ladders_have_their_distinct_shapes(budget: str, n_shapes:
 
 
 def test_the_space_has_1700_combinations_before_the_small_widths() -> None:
-    assert len(list(itertools.product(WIDTHS, N_LAYERS, N_HEADS, D_FF_RATIOS))) == 1700
+    combinations = set(itertools.product(WIDTHS, N_LAYERS, N_HEADS, D_FF_RATIOS))
+    space = enumerate_space(**SIZES)
+    rows = zip(space.d_model, space.n_layers, space.n_heads, space.d_ff // space.d_model, strict=True)
+    assert (len(space), set(rows)) == (1700, combinations)
+    assert list(space.columns) == SPACE_COLUMNS
+    assert space["n_params"].is_monotonic_increasing
+
+
+DECODER = TransformerConfig(vocab_size=80, d_model=64, n_layers=2, n_heads=2, d_ff=128)
+GROUPED = DECODER.model_copy(update={"attention": "gqa", "n_kv_heads": 2, "activation": "swiglu"})
+BASES = {
+    "default": BASE,
+    "flatten": BASE.model_copy(update={"pooling": "flatten", "dropout": 0.0}),
+    "grouped": GROUPED,
+}
+
+
+@pytest.mark.parametrize("base", BASES.values(), ids=BASES.keys())
+def test_every_row_of_the_space_has_the_costs_of_the_scalar_formulas(
+    base: PatchTSTConfig | TransformerConfig,
+) -> None:
+    sizes = {**SIZES, "n_outputs": 3 if base.family == "patchtst" else 1}
+    for row in enumerate_space(**sizes, base=base).itertuples():
+        dimensions = {name: getattr(row, name) for name in ("d_model", "n_layers", "n_heads", "d_ff")}
+        config = base.model_copy(update=dimensions)
+        count, work = count_params(config, **sizes), flops(config, **sizes)
+        groups = (row.n_embedding, row.n_positions, row.n_body, row.n_head)
+        assert (row.n_params, *groups) == (count.total, *count.model_dump().values())
+        assert (row.flops_forward, row.flops_training) == (work.forward, work.training)
+        assert row.memory_bytes == predict_memory(config, **sizes, micro_batch_size=128).total
+        assert row.arch_id == arch_id(config, **SIZES)
+
+
+def numel(text: str) -> int:
+    model = build_meta_model(parse_model_config(json.loads(text)), **SIZES)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("budget", ["5K", "50K"])
+def test_n_is_that_of_the_built_model_in_every_row_of_a_small_budget(budget: str) -> None:
+    grid = grid_of(budget)
+    assert grid["config"].map(numel).tolist() == grid["n_params"].tolist()
+
+
+@pytest.mark.parametrize("budget", ["20M", "200M", "2B"])
+def test_n_is_that_of_the_built_model_in_the_shallowest_rows_of_a_large_one(budget: str) -> None:
+    rows = grid_of(budget).nsmallest(3, "n_layers")
+    assert rows["config"].map(numel).tolist() == rows["n_params"].tolist()
+
+
+def test_a_grid_of_decoders_counts_the_heads_that_share_keys() -> None:
+    grid = enumerate_grid(2_000_000, **SIZES, base=GROUPED)
+    assert set(grid["model_family"]) == {"transformer"}
+    assert len(grid[[*SHAPE, "n_params"]].drop_duplicates()) > len(shapes(grid))
+    shallow = grid.nsmallest(4, "n_layers")
+    assert shallow["config"].map(numel).tolist() == shallow["n_params"].tolist()
+
+
+def test_heads_that_the_base_forbids_at_a_width_are_left_out() -> None:
+    turning = PatchTSTConfig.read({**BASE.model_dump(), "positions": {"kind": "rope"}})
+    narrow = {base: grid_of("5K", base=base).query("d_model == 8")["n_heads"] for base in (BASE, turning)}
+    assert {base: set(heads) for base, heads in narrow.items()} == {BASE: {2, 4, 8}, turning: {2, 4}}
+
+
+def test_a_base_that_no_width_suits_is_refused() -> None:
+    columns = {"vocab_size": None, "initial_embedding_dim": 40, "joint_embedding_dim": 40, "d_model": 40}
+    base = TransformerConfig.read({**DECODER.model_dump(), **columns})
+    with pytest.raises(Fault, match="base must accept one of d_model="):
+        grid_of("2M", base=base)
 
 
 @settings(max_examples=12, deadline=None)

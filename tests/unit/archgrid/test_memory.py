@@ -2,32 +2,63 @@
 
 import pytest
 import torch
+from torch import nn
 
 from finscale.archgrid.memory import predict_memory
-from finscale.models.config import PatchTSTConfig, TransformerConfig
+from finscale.archgrid.probe import checkpoint_activations
+from finscale.models.config import AnyConfig, parse_model_config
 from finscale.models.contract import Batch
 from finscale.models.registry import build_model
 
 SIZES = {"n_features": 7, "context_length": 60}
-PATCHTST = PatchTSTConfig(d_model=32, n_layers=4, n_heads=4, d_ff=64)
-DECODER = TransformerConfig(vocab_size=40, d_model=32, n_layers=4, n_heads=2, d_ff=128)
+SHAPE = {"d_model": 32, "n_layers": 4, "n_heads": 4, "d_ff": 64}
+
+
+def patchtst(**options: object) -> AnyConfig:
+    return parse_model_config({"family": "patchtst", **SHAPE, **options})
+
+
+def decoder(**options: object) -> AnyConfig:
+    return parse_model_config({"family": "transformer", "vocab_size": 40, **SHAPE, "d_ff": 128, **options})
+
+
+PATCHTST = patchtst()
 CASES = {
     "mean": PATCHTST,
-    "flatten": PATCHTST.model_copy(update={"pooling": "flatten", "n_heads": 16}),
-    "wide": PATCHTST.model_copy(update={"d_model": 128, "d_ff": 512, "dropout": 0.0}),
-    "deep": PATCHTST.model_copy(update={"n_layers": 24}),
-    "rope": DECODER,
-    "none": DECODER.model_copy(update={"positions": "none", "dropout": 0.1}),
-    "no-convolution": DECODER.model_copy(update={"conv_taps": 0}),
+    "flatten": patchtst(pooling="flatten", n_heads=16),
+    "wide": patchtst(d_model=128, d_ff=512, dropout=0.0),
+    "deep": patchtst(n_layers=24),
+    "independent": patchtst(channels="independent"),
+    "affine": patchtst(instance_norm="revin_affine"),
+    "unplaced": patchtst(positions={"kind": "none"}),
+    "patch-rope": patchtst(positions={"kind": "rope"}),
+    "patch-rms": patchtst(norm="rms_norm"),
+    "patch-batch-norm": patchtst(norm="batch_norm"),
+    "rope": decoder(n_heads=2),
+    "none": decoder(positions="none", dropout=0.1),
+    "alibi": decoder(positions={"kind": "alibi"}),
+    "no-convolution": decoder(conv_taps=0),
+    "grouped": decoder(attention="gqa", n_kv_heads=2),
+    "one-key-head": decoder(attention="mqa", d_ff=32),
+    "swiglu": decoder(activation="swiglu"),
+    "relu": decoder(activation="relu"),
+    "rms": decoder(norm="rms_norm"),
+    "last-symbol": decoder(prediction_length=1),
 }
 B = 32
 
 
-def kept_for_backward(config: PatchTSTConfig | TransformerConfig, *, bf16: bool) -> int:
+def kept_for_backward(config: AnyConfig, *, bf16: bool = False, checkpointing: bool = False) -> int:
     model = build_model(config, **SIZES, seed=0).train()
+    checkpoint_activations(model, checkpointing)
     batch = Batch(values=torch.zeros(B, 60, 7))
-    if isinstance(config, TransformerConfig):
+    if config.family == "transformer":
         batch = Batch(tokens=torch.zeros(B, 60, dtype=torch.int64))
+    with torch.random.fork_rng(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        return bytes_saved(model, batch)
+
+
+def bytes_saved(model: nn.Module, batch: Batch) -> int:
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, torch.Tensor] = {}
 
@@ -36,12 +67,7 @@ def kept_for_backward(config: PatchTSTConfig | TransformerConfig, *, bf16: bool)
             kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled=bf16)
-    with (
-        torch.random.fork_rng(),
-        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
-        autocast,
-    ):
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         for head in model(batch).prediction.values():
             head.float().logsumexp(-1)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
@@ -49,12 +75,18 @@ def kept_for_backward(config: PatchTSTConfig | TransformerConfig, *, bf16: bool)
 
 @pytest.mark.parametrize("config", CASES.values(), ids=CASES.keys())
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_predicted_activations_are_what_autograd_keeps(
-    config: PatchTSTConfig | TransformerConfig, precision: str
-) -> None:
+def test_predicted_activations_are_what_autograd_keeps(config: AnyConfig, precision: str) -> None:
     kept = kept_for_backward(config, bf16=precision == "bf16")
     estimate = predict_memory(config, **SIZES, micro_batch_size=B, precision=precision, device_type="cpu")
     assert estimate.activations == pytest.approx(kept, rel=0.05)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_bias_of_distance_is_predicted_to_fifteen_percent(precision: str) -> None:
+    config = patchtst(positions={"kind": "alibi"})
+    kept = kept_for_backward(config, bf16=precision == "bf16")
+    estimate = predict_memory(config, **SIZES, micro_batch_size=B, precision=precision, device_type="cpu")
+    assert estimate.activations == pytest.approx(kept, rel=0.15)
 
 
 def test_weights_gradients_and_moments_take_sixteen_bytes_a_parameter() -> None:
@@ -65,7 +97,7 @@ def test_weights_gradients_and_moments_take_sixteen_bytes_a_parameter() -> None:
         4 * n_params,
         8 * n_params,
     )
-    assert estimate.total == 16 * n_params + estimate.activations
+    assert estimate.total == 16 * n_params + estimate.activations + estimate.workspace
 
 
 def test_activations_grow_in_proportion_to_the_micro_batch() -> None:
@@ -97,3 +129,51 @@ def test_a_dropout_mask_takes_a_byte_on_cuda_and_a_number_elsewhere() -> None:
 
     n_masked = 2 * 11 * 32 * (2 * PATCHTST.n_layers + 1)
     assert (masks("cuda"), masks("cpu")) == (n_masked, 4 * n_masked)
+
+
+def test_a_process_on_a_cpu_holds_half_of_its_activations_once_more() -> None:
+    on_cpu, on_cuda = (
+        predict_memory(patchtst(dropout=0.0), **SIZES, micro_batch_size=8, device_type=device)
+        for device in ("cpu", "cuda")
+    )
+    assert on_cpu.activations == on_cuda.activations
+    assert (on_cpu.allocator, on_cuda.allocator) == (on_cpu.activations // 2, 0)
+    assert on_cpu.total - on_cuda.total == on_cpu.allocator
+    recomputed = predict_memory(
+        patchtst(dropout=0.0), **SIZES, micro_batch_size=8, device_type="cpu", activation_checkpointing=True
+    )
+    assert recomputed.allocator == on_cpu.allocator > recomputed.activations
+
+
+def test_the_workspace_is_the_gradient_of_one_blocks_inner_and_outer_tokens() -> None:
+    shallow, deep = (predict_memory(patchtst(n_layers=n), **SIZES, micro_batch_size=8) for n in (2, 64))
+    assert shallow.workspace == deep.workspace == 4 * 8 * 11 * (32 + 64)
+
+
+@pytest.mark.parametrize("config", [PATCHTST, decoder(dropout=0.1)], ids=["patchtst", "decoder"])
+def test_with_activation_checkpointing_a_block_keeps_its_input_alone(config: AnyConfig) -> None:
+    deep = config.model_copy(update={"n_layers": 12})
+    predicted, kept = (
+        [
+            predict_memory(
+                each, **SIZES, micro_batch_size=B, device_type="cpu", activation_checkpointing=True
+            ).activations
+            for each in (config, deep)
+        ],
+        [kept_for_backward(each, checkpointing=True) for each in (config, deep)],
+    )
+    tokens = B * (11 if config.family == "patchtst" else 60)
+    assert predicted[1] - predicted[0] == 8 * tokens * 32 * 4
+    assert kept[1] - kept[0] == pytest.approx(predicted[1] - predicted[0], rel=0.02)
+
+
+def test_a_count_that_is_handed_over_is_not_made_again() -> None:
+    assert predict_memory(PATCHTST, **SIZES, micro_batch_size=1, n_params=1000).parameters == 4000
+
+
+@pytest.mark.parametrize("family", ["dlinear", "naive"])
+def test_a_model_without_blocks_holds_its_windows_and_little_more(family: str) -> None:
+    head = {"kind": "forecast", "horizon": 6, "n_channels": 7}
+    config = parse_model_config({"family": family, "head": head})
+    activations = predict_memory(config, **SIZES, micro_batch_size=B).activations
+    assert 4 * B * 60 * 7 <= activations <= 3 * 4 * B * 60 * 7

@@ -1,5 +1,8 @@
 """The probe runs a real training step and tells a full device from a faulty model."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -8,21 +11,35 @@ import torch
 
 from finscale.archgrid import probe
 from finscale.archgrid.batching import BatchRequest, choose_batch
-from finscale.models.config import PatchTSTConfig, TransformerConfig
+from finscale.models.config import (
+    AnyConfig,
+    DLinearConfig,
+    PatchTSTConfig,
+    TransformerConfig,
+    parse_model_config,
+)
+from finscale.models.layers.block import BlockStack
 from finscale.models.patchtst import PatchTST
 
 PATCHTST = PatchTSTConfig(d_model=16, n_layers=2, n_heads=2, d_ff=32)
 DECODER = TransformerConfig(vocab_size=9, d_model=16, n_layers=1, n_heads=2, d_ff=32)
+SHAPE = {"d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 32}
+BARS = {"family": "transformer", **SHAPE, "categories": [4], "feature_embedding_dims": [6]}
+CALENDAR = {"family": "patchtst", **SHAPE, "positions": {"kind": "calendar", "session_bars": 78}}
 
 
-def request(config: PatchTSTConfig | TransformerConfig = PATCHTST, **options: object) -> BatchRequest:
+def request(config: AnyConfig = PATCHTST, **options: object) -> BatchRequest:
     return BatchRequest.model_validate({"config": config, "n_features": 3, "context_length": 24, **options})
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("config", [PATCHTST, DECODER], ids=["patchtst", "transformer"])
+@pytest.mark.parametrize(
+    "config",
+    [PATCHTST, DECODER, DLinearConfig(), parse_model_config(BARS), parse_model_config(CALENDAR)],
+    ids=["patchtst", "transformer", "dlinear", "bars", "calendar"],
+)
 def test_a_step_runs_the_whole_micro_batch_forward_and_backward(
-    monkeypatch: pytest.MonkeyPatch, config: PatchTSTConfig | TransformerConfig, precision: str
+    monkeypatch: pytest.MonkeyPatch, config: AnyConfig, precision: str
 ) -> None:
     seen: list[tuple[int, bool]] = []
     step = torch.optim.AdamW.step
@@ -42,6 +59,36 @@ def test_a_step_leaves_the_random_state_alone() -> None:
     before = torch.random.get_rng_state()
     probe.step_fits(request(), 4)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_a_step_computes_its_blocks_again_when_asked_to(
+    monkeypatch: pytest.MonkeyPatch, active: bool
+) -> None:
+    seen: list[bool] = []
+    forward = BlockStack.forward
+
+    def watched(self: BlockStack, *args: object, **options: object) -> torch.Tensor:
+        seen.append(self.checkpoint)
+        return forward(self, *args, **options)
+
+    monkeypatch.setattr(BlockStack, "forward", watched)
+    assert probe.step_fits(request(), 4, activation_checkpointing=active)
+    assert seen == [active] * 2
+
+
+@pytest.mark.parametrize("config", [PATCHTST, DECODER], ids=["patchtst", "transformer"])
+def test_computing_blocks_again_moves_no_gradient(config: AnyConfig) -> None:
+    def gradients(active: bool) -> list[torch.Tensor]:
+        model = probe.build_model(config, n_features=3, context_length=24, seed=0).train()
+        probe.checkpoint_activations(model, active)
+        batch = probe._batch(request(config), 4)
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            sum(head.square().mean() for head in model(batch).prediction.values()).backward()
+        return [parameter.grad for parameter in model.parameters()]
+
+    assert all(map(torch.equal, gradients(True), gradients(False)))
 
 
 FULL = [
@@ -66,6 +113,45 @@ def test_a_full_device_is_an_answer(monkeypatch: pytest.MonkeyPatch, error: Exce
     monkeypatch.setattr("finscale.archgrid.batching._PLAINLY_SMALL", 0.0)
     batch = choose_batch("measured", PATCHTST, n_features=3, context_length=24)
     assert (batch.micro_batch_size, batch.accumulation_steps) == (32, 4)
+
+
+def test_a_real_limit_of_memory_is_found_by_the_probe_and_the_batch_stays_whole() -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", LIMITED], capture_output=True, text=True, check=True, timeout=120
+    )
+    found = json.loads(child.stdout)
+    assert found["tried"][0] == 128
+    assert found["tried"] == [128 // 2**k for k in range(len(found["tried"]))]
+    assert 1 < len(found["tried"]) < 8
+    assert found["batch"]["micro_batch_size"] == found["tried"][-1]
+    assert found["batch"]["effective_batch_size"] == 128
+    assert found["batch"]["micro_batch_size"] * found["batch"]["accumulation_steps"] == 128
+    assert found["left"] <= found["allowed"]
+
+
+LIMITED = """
+import json, resource, psutil, torch
+from finscale.archgrid import batching, probe
+from finscale.models.config import PatchTSTConfig
+
+config = PatchTSTConfig(d_model=64, n_layers=16, n_heads=4, d_ff=256)
+request = batching.BatchRequest(config=config, n_features=8, context_length=60)
+probe.step_fits(request, 1)  # what a first step loads is not to be limited
+allowed = batching._predicted(request, 40, False)
+limit = psutil.Process().memory_info().vms + allowed
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+left = probe.free_bytes("cpu")
+
+tried, step_fits = [], probe.step_fits
+def watched(request, micro, **options):
+    tried.append(micro)
+    return step_fits(request, micro, **options)
+probe.step_fits = watched
+probe.free_bytes = lambda device: 10**15  # the memory model knows of no limit: only the probe can find it
+batching._PLAINLY_SMALL = 0.0
+batch = batching.measured_batch(request)
+print(json.dumps({"tried": tried, "batch": batch.model_dump(), "left": left, "allowed": allowed}))
+"""
 
 
 def test_any_other_error_is_not_taken_for_a_full_device(monkeypatch: pytest.MonkeyPatch) -> None:

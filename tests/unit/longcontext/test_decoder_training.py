@@ -111,7 +111,7 @@ def test_kept_decoders_come_back_as_they_were(
     found = list(unpack(pack(trained), record, smoke))
     assert [(mode, seed) for mode, seed, _ in found] == [("rope", 0), ("none", 0)]
     for decoder, (mode, _, model) in zip(trained, found, strict=True):
-        assert decoder.mode == mode == model.config.positions
+        assert decoder.mode == mode == model.config.positions.kind
         state = model.state_dict()
         assert all(torch.equal(tensor, state[name]) for name, tensor in decoder.model.state_dict().items())
     assert not any(model.training for _, _, model in found)

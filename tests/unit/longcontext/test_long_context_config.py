@@ -28,7 +28,7 @@ def test_the_demo_is_the_published_recipe(demo: LongContextConfig) -> None:
     assert demo.symbols == SymbolConfig(n_keys=32, n_values=32, n_noise=16, n_active=8, n_overwrites=4)
     assert (demo.model.n_layers, demo.model.d_model, demo.model.n_heads, demo.model.d_ff) == (2, 64, 4, 128)
     assert (demo.training.learning_rate, demo.training.tokens_per_step) == (5e-3, 4096)
-    assert demo.model.transformer("none", vocab_size=80).positions == "none"
+    assert demo.model.transformer("none", vocab_size=80).positions.kind == "none"
 
 
 @pytest.mark.parametrize(

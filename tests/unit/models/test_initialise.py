@@ -8,6 +8,8 @@ from finscale.models.config import PatchTSTConfig
 from finscale.models.contract import Batch
 from finscale.models.initialise import initialise
 from finscale.models.layers.block import Block
+from finscale.models.layers.heads import ChannelLinear
+from finscale.models.layers.instance_norm import InstanceNorm
 from finscale.models.registry import build_model
 
 
@@ -26,6 +28,41 @@ def test_what_a_block_adds_starts_smaller_by_the_root_of_twice_the_depth() -> No
         assert block.attention.output.weight.std().item() == pytest.approx(64**-0.5 / 4, rel=0.05)
         assert block.feed_forward.down.weight.std().item() == pytest.approx(256**-0.5 / 4, rel=0.05)
         assert block.feed_forward.up.weight.std().item() == pytest.approx(64**-0.5, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.LayerNorm(9), nn.RMSNorm(9), nn.BatchNorm1d(9), InstanceNorm(9, affine=True)]
+)
+def test_every_norm_starts_as_the_plain_one(norm: nn.Module) -> None:
+    initialise(norm, seed=1)
+    assert torch.equal(norm.weight, torch.ones(9))
+    biases = [parameter for name, parameter in norm.named_parameters() if name == "bias"]
+    assert not any(bias.any() for bias in biases)
+
+
+def test_a_map_per_channel_starts_with_variance_one_over_what_it_reads() -> None:
+    layer = ChannelLinear(40, 100, 30)
+    initialise(layer, seed=0)
+    assert layer.weight.std().item() == pytest.approx(0.1, rel=0.03)
+    assert not layer.bias.any()
+
+
+def test_a_post_norm_stack_starts_with_calm_branches_too() -> None:
+    model = nn.ModuleList(Block(64, 4, 256, norm_first=False) for _ in range(8))
+    initialise(model, seed=0)
+    assert model[3].attention.output.weight.std().item() == pytest.approx(64**-0.5 / 4, rel=0.05)
+
+
+def test_the_first_weights_of_the_default_are_what_they_were() -> None:
+    """Positions are drawn first, then the embedding, the blocks and the head."""
+    config = PatchTSTConfig(d_model=8, n_layers=1, n_heads=2, d_ff=8, pooling="cls")
+    model = build_model(config, n_features=2, context_length=20, seed=11)
+    drawn = torch.Generator().manual_seed(11)
+    expected = [torch.empty(shape).normal_(0, 0.02, generator=drawn) for shape in ((3, 8), (8,))]
+    embedding = torch.empty(8, 20).normal_(0, 20**-0.5, generator=drawn)
+    assert torch.equal(model.positions.table, expected[0])
+    assert torch.equal(model.class_token.token, expected[1])
+    assert torch.equal(model.embedding.linear.weight, embedding)
 
 
 def test_norms_symbols_convolutions_and_free_parameters_have_their_own_scale() -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,47 @@ def test_every_fault_is_shown_at_once() -> None:
         parse_model_config({"family": "patchtst", **SHAPE, "n_layers": 0, "poolng": "mean"})
     assert "model.n_layers must be greater than 0" in str(raised.value)
     assert "did you mean 'pooling'?" in str(raised.value)
+
+
+FORECAST = {"kind": "forecast", "horizon": 6, "n_channels": 2}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"head_per_channel": True},
+            "head_per_channel must be left out unless channels=independent and head",
+        ),
+        ({"head_per_channel": True, "head": FORECAST}, "got channels=mixed, head.kind=forecast"),
+        ({"head_per_channel": True, "channels": "independent"}, "got channels=independent, head.kind=logits"),
+        (
+            {"head": {**FORECAST, "columns": [0, 1]}},
+            r"head.columns must be left out unless .* or instance_norm is set, got \[0, 1\]",
+        ),
+        ({"positions": {"kind": "learned", "base": 3}}, "base"),
+        ({"head": {"kind": "logits", "horizon": 3}}, "horizon"),
+        (
+            {"d_model": 6, "n_heads": 2, "positions": {"kind": "rope"}},
+            "d_head must be even under positions=rope",
+        ),
+        ({"instance_norm": "revinn"}, "instance_norm"),
+        ({"head_dropout": 1.0}, "model.head_dropout must be"),
+    ],
+)
+def test_an_option_that_the_others_leave_without_effect_is_refused(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(FinscaleError, match=message):
+        parse_model_config({"family": "patchtst", **SHAPE, **options})
+
+
+def test_every_fault_of_a_patchtst_is_shown_at_once() -> None:
+    head = {**FORECAST, "columns": [0, 1]}
+    with pytest.raises(FinscaleError) as raised:
+        PatchTSTConfig.read({**SHAPE, "n_heads": 5, "head": head, "head_per_channel": True})
+    for name in ("n_heads must divide", "head.columns must", "head_per_channel must"):
+        assert name in str(raised.value)
 
 
 def test_configs_counts_and_grids_are_read_without_torch() -> None:

@@ -138,6 +138,7 @@ def test_an_odd_micro_batch_is_halved_rounding_up() -> None:
         "micro_batch_size": 6,
         "accumulation_steps": 22,
         "effective_batch_size": 128,
+        "activation_checkpointing": False,
     }
 
 

@@ -18,7 +18,7 @@ def model(make_data: Callable[..., WindowData], make_spec: Callable[..., RunSpec
 def test_weight_matrices_decay_and_norms_biases_tokens_and_positions_do_not(model: torch.nn.Module) -> None:
     linear = {f"{name}.weight" for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
     assert decayed_names(model) == linear
-    assert {"positions", "class_token"} <= dict(model.named_parameters()).keys() - linear
+    assert {"positions.table", "class_token.token"} <= dict(model.named_parameters()).keys() - linear
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])

@@ -34,3 +34,39 @@ def test_a_warm_up_longer_than_the_schedule_is_clipped_below_it() -> None:
 
 def test_without_warm_up_the_first_step_has_the_peak_rate() -> None:
     assert _rates(5, warmup_steps=0)[0] == 0.8
+
+
+def test_linear_falls_from_the_peak_towards_zero_in_equal_steps() -> None:
+    assert _rates(8, schedule="linear")[4:] == pytest.approx([0.8, 0.6, 0.4, 0.2])
+
+
+def test_exponential_is_flat_then_falls_by_one_factor_between_epochs_and_never_inside_one() -> None:
+    changes = {"schedule": "exponential", "decay_per_epoch": 0.5, "epochs": 4, "warmup_steps": 0}
+    assert _rates(8, **changes) == pytest.approx([0.8, 0.8, 0.4, 0.4, 0.2, 0.2, 0.1, 0.1])
+    flat = _rates(8, **changes, flat_epochs=3)
+    assert flat == pytest.approx([0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.4, 0.4])
+
+
+def test_a_warm_up_with_a_factor_stays_at_it() -> None:
+    rates = _rates(8, schedule="constant", warmup_factor=0.04)
+    assert rates == pytest.approx([0.032] * 4 + [0.8] * 4)
+
+
+def test_the_published_schedule_of_etth1_is_written_out() -> None:
+    """Nie et al. 2023: 1/25 of 1e-4 in epoch 1, 1e-4 to epoch 4, then times 0.9 an epoch."""
+    n_steps = 65
+    rates = _rates(
+        36 * n_steps,
+        learning_rate=1e-4,
+        epochs=36,
+        warmup_steps=n_steps,
+        warmup_factor=1 / 25,
+        schedule="exponential",
+        decay_per_epoch=0.9,
+        flat_epochs=4,
+    )
+    by_epoch = [rates[start : start + n_steps] for start in range(0, len(rates), n_steps)]
+    assert all(len(set(epoch)) == 1 for epoch in by_epoch)
+    table = [4e-6, 1e-4, 1e-4, 1e-4, 9e-5, 8.1e-5, 7.29e-5, 6.561e-5, 5.9049e-5]
+    assert [epoch[0] for epoch in by_epoch[:9]] == pytest.approx(table)
+    assert by_epoch[35][0] == pytest.approx(1e-4 * 0.9**32)

@@ -30,3 +30,18 @@ def test_the_smoke_test_defaults_are_legal_training_values() -> None:
     values = {key: value for key, value in SMOKE_TEST_DEFAULTS["training"].items() if key != "dropout"}
     assert TrainingConfig.read(values).epochs == 75
     assert config.SMOKE_TEST_DEFAULTS["architecture"]["d_ff"] == 1024
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"decay_per_epoch": 0.9}, "decay_per_epoch must be left out where schedule=cosine, got 0.9"),
+        ({"flat_epochs": 2, "schedule": "constant"}, "flat_epochs must be left out where schedule=constant"),
+        ({"schedule": "exponential"}, "decay_per_epoch must be given for schedule=exponential"),
+        ({"warmup_factor": 0.1, "warmup_steps": 0}, "warmup_factor must be left out where warmup_steps=0"),
+    ],
+)
+def test_an_option_that_the_schedule_would_not_read_is_refused(changes: dict[str, object], line: str) -> None:
+    values = {"learning_rate": 1e-3, "epochs": 5, "weight_decay": 0.0, "warmup_steps": 2, **changes}
+    with pytest.raises(FinscaleError, match=line):
+        TrainingConfig.read(values)

@@ -1,35 +1,101 @@
-"""Multi-head attention, in one place for every model.
+"""Attention, in one place for every model.
 
-B batch, T tokens, D d_model, H heads, h d_head.
+B batch, T tokens, D d_model, H heads, G key-value heads (a divisor of H), h d_head,
+S keys (past and present).
 """
 
-from jaxtyping import Bool, Float
-from torch import Tensor, nn, ones
-from torch import bool as boolean
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 from torch.nn import functional
 
-from finscale.models.layers.positions import apply_rotary
+from finscale.models.layers.counts import bands
+from finscale.models.layers.positions import Positions, Related, apply_rotary
 
-__all__ = ["Attention"]
+__all__ = ["Attention", "KeyValues", "Place", "attend"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the tokens of one call stand, worked out once for all layers.
+
+    Parameters
+    ----------
+    positions : Positions
+        The encoding of the model.
+    steps : Tensor or None
+        Absolute index of every key, the queries being the last of them; None counts from 0.
+    rotary : (cos, sin) or None
+        Tables (T, d_head / 2) that turn new queries and keys, where the encoding has them.
+    """
+
+    positions: Positions
+    steps: Int[Tensor, " S"] | None = None
+    rotary: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def of(cls, positions: Positions, steps: Int[Tensor, " T"] | None, *, like: Tensor) -> "Place":
+        """Return the place of new tokens, with the tables that their encoding needs."""
+        return cls(positions, steps, positions.tables(steps, like=like))
+
+    def rotate(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn new queries and keys; keys may then be remembered."""
+        if self.rotary is None:
+            return queries, keys
+        return apply_rotary(queries, *self.rotary), apply_rotary(keys, *self.rotary)
+
+    def relate(self, queries: Tensor, keys: Tensor, *, first_key: int, causal: bool) -> Related:
+        """Let queries meet a run of keys, the last of which are their own."""
+        run = slice(first_key, first_key + keys.shape[2])
+        steps = torch.arange(run.start, run.stop, device="cpu") if self.steps is None else self.steps[run]
+        own = steps[keys.shape[2] - queries.shape[2] :]
+        return self.positions.relate(queries, keys, own, steps, causal=causal)
+
+
+@dataclass(frozen=True)
+class KeyValues:
+    """What attention remembers of the tokens before a chunk.
+
+    Parameters
+    ----------
+    keys, values : Tensor
+        (B, G, S, h); keys already turned by their positions.
+    steps : Tensor or None
+        Absolute index of each token, where the call gave its place.
+    real : Tensor or None
+        False where a token was padding; None when none was.
+    """
+
+    keys: Float[Tensor, "B G S h"]
+    values: Float[Tensor, "B G S h"]
+    steps: Int[Tensor, " S"] | None = None
+    real: Bool[Tensor, "B S"] | None = None
 
 
 class Attention(nn.Module):
-    """Scaled dot-product self-attention (Vaswani et al. 2017).
+    """Scaled dot-product self-attention (Vaswani et al. 2017); its weights are never dropped.
 
     Parameters
     ----------
     d_model, n_heads : int
         Width and number of heads, a divisor of the width.
-    dropout : float
-        Dropout of the attention weights while training.
+    n_kv_heads : int or None
+        Heads of keys and values, each shared by ``n_heads / n_kv_heads`` heads of queries: 1 is multi-query
+        attention (Shazeer 2019), more is grouped-query attention (Ainslie et al. 2023). None means n_heads.
     bias : bool
-        Whether the four projections carry biases.
+        Whether the projections carry biases.
     """
 
-    def __init__(self, d_model: int, n_heads: int, *, dropout: float = 0.0, bias: bool = True) -> None:
+    def __init__(
+        self, d_model: int, n_heads: int, *, n_kv_heads: int | None = None, bias: bool = True
+    ) -> None:
         super().__init__()
-        self.n_heads, self.dropout = n_heads, dropout
-        self.query_key_value = nn.Linear(d_model, 3 * d_model, bias=bias)
+        self.n_heads, self.n_kv_heads = n_heads, n_heads if n_kv_heads is None else n_kv_heads
+        d_all = d_model // n_heads * (n_heads + 2 * self.n_kv_heads)
+        self.query_key_value = nn.Linear(d_model, d_all, bias=bias)
         self.output = nn.Linear(d_model, d_model, bias=bias)
 
     def forward(
@@ -37,7 +103,8 @@ class Attention(nn.Module):
         x_BTD: Float[Tensor, "B T D"],
         *,
         causal: bool = False,
-        rotary: tuple[Tensor, Tensor] | None = None,
+        window_size: int | None = None,
+        place: Place | None = None,
         mask: Bool[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Mix the tokens.
@@ -48,33 +115,154 @@ class Attention(nn.Module):
             Tokens.
         causal : bool
             Whether a token sees only itself and what came before it.
-        rotary : (cos, sin) or None
-            Rotary tables (T, d_head // 2), applied to queries and keys.
+        window_size : int or None
+            Tokens that a token sees at most, itself and those just before it; needs ``causal``.
+        place : Place or None
+            Where the tokens stand; None leaves order to ``causal``.
         mask : Tensor or None
             True where a token may be attended to, False where it is padding.
         """
-        queries, keys, values = self._split(self.query_key_value(x_BTD))
-        if rotary is not None:
-            queries, keys = apply_rotary(queries, *rotary), apply_rotary(keys, *rotary)
-        mixed_BHTh = functional.scaled_dot_product_attention(
-            queries,
-            keys,
-            values,
-            attn_mask=None if mask is None else _allowed(mask, causal=causal),
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=causal and mask is None,
+        queries, keys, values = self._heads(x_BTD, place)
+        mixed_BHTh = attend(
+            queries, keys, values, causal=causal, window_size=window_size, real=mask, place=place
         )
         return self.output(mixed_BHTh.transpose(1, 2).flatten(2))
 
-    def _split(self, mixed_BTX: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        heads = mixed_BTX.unflatten(2, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
-        queries, keys, values = heads.unbind(0)
-        return queries, keys, values
+    def resume(
+        self,
+        x_BTD: Float[Tensor, "B T D"],
+        past: KeyValues | None,
+        *,
+        window_size: int | None = None,
+        place: Place | None = None,
+        mask: Bool[Tensor, "B T"] | None = None,
+    ) -> tuple[Float[Tensor, "B T D"], KeyValues]:
+        """Go on with a causal sequence: mix the next tokens with the past, and return the longer past.
+
+        With a window the past keeps ``window_size - 1`` tokens, all that the next one can see. ``place``
+        names the steps of the new tokens.
+        """
+        queries, keys, values = self._heads(x_BTD, place)
+        now = _joined(past, KeyValues(keys, values, None if place is None else place.steps, mask))
+        here = None if place is None else replace(place, steps=now.steps)
+        mixed_BHTh = attend(
+            queries, now.keys, now.values, causal=True, window_size=window_size, real=now.real, place=here
+        )
+        return self.output(mixed_BHTh.transpose(1, 2).flatten(2)), _evicted(now, window_size)
+
+    def _heads(self, x_BTD: Tensor, place: Place | None) -> tuple[Tensor, Tensor, Tensor]:
+        n_groups = self.n_kv_heads
+        heads_BTXh = self.query_key_value(x_BTD).unflatten(2, (self.n_heads + 2 * n_groups, -1))
+        widths = (self.n_heads, n_groups, n_groups)
+        queries, keys, values = heads_BTXh.transpose(1, 2).split(widths, dim=1)
+        return (queries, keys, values) if place is None else (*place.rotate(queries, keys), values)
 
 
-def _allowed(mask_BT: Tensor, *, causal: bool) -> Tensor:
-    """Return (B, 1, T, T), True where a query may look at a key; padding looks at itself, lest it be NaN."""
-    n_tokens = mask_BT.shape[1]
-    every_TT = ones(n_tokens, n_tokens, dtype=boolean, device=mask_BT.device)
-    before_TT = every_TT.tril() if causal else every_TT
-    return mask_BT[:, None, None, :] & before_TT | every_TT.tril().triu()
+def attend(
+    queries: Float[Tensor, "B H T h"],
+    keys: Float[Tensor, "B G S h"],
+    values: Float[Tensor, "B G S h"],
+    *,
+    causal: bool,
+    window_size: int | None = None,
+    real: Bool[Tensor, "B S"] | None = None,
+    place: Place | None = None,
+) -> Float[Tensor, "B H T h"]:
+    """Return every query's mix of the values; the queries are the last T of the S tokens.
+
+    A window is cut into bands of queries, each with the keys it can see: exact, and flat in memory.
+
+    Parameters
+    ----------
+    queries, keys, values : Tensor
+        Of each head, already turned.
+    causal, window_size, place : bool, int or None, Place or None
+        As in `Attention`; the place has the steps of all keys.
+    real : Tensor or None
+        False where a key is padding.
+    """
+    n_queries, n_keys, mixed = queries.shape[2], keys.shape[2], []
+    for first, stop, low in bands(n_queries=n_queries, n_keys=n_keys, window_size=window_size):
+        seen = slice(low, n_keys - n_queries + stop)
+        band = Related(queries[:, :, first:stop], keys[:, :, seen])
+        allowed = _allowed(band, causal, window_size, None if real is None else real[:, seen])
+        if place is not None:
+            band = place.relate(band.queries, band.keys, first_key=low, causal=causal)
+        mixed.append(_mix(band, values[:, :, seen], allowed, causal))
+    return mixed[0] if len(mixed) == 1 else torch.cat(mixed, dim=2)
+
+
+def _mix(band: Related, values: Tensor, allowed: Tensor | None, causal: bool) -> Tensor:
+    """Attend in one call; queries and keys may have grown columns, the scale is that of the head."""
+    queries, keys, bias = band
+    n_columns, square = keys.shape[3] - values.shape[3], queries.shape[2] == keys.shape[2]
+    if bias is not None:
+        allowed = _masked(bias, _seen(band, causal, None) if allowed is None else allowed)
+    mixed_BHTk = functional.scaled_dot_product_attention(
+        queries,
+        keys,
+        functional.pad(values, (0, n_columns)) if n_columns else values,
+        attn_mask=allowed,
+        is_causal=causal and square and allowed is None,
+        scale=1 / math.sqrt(values.shape[3]),
+        enable_gqa=queries.shape[1] != keys.shape[1],
+    )
+    return mixed_BHTk[..., : values.shape[3]]
+
+
+def _allowed(band: Related, causal: bool, window_size: int | None, real_BS: Tensor | None) -> Tensor | None:
+    """Return True where a query may look at a key, or None where SDPA's own causal rule says it all.
+
+    An explicit mask keeps the fastest kernels away. Padding looks at itself, lest its softmax be empty.
+    """
+    n_queries, n_keys = band.queries.shape[2], band.keys.shape[2]
+    narrow = window_size is not None and window_size < n_keys
+    if real_BS is None and not narrow and (not causal or n_queries in (1, n_keys)):
+        return None
+    seen_TS, past = _seen(band, causal, window_size), n_keys - n_queries
+    if real_BS is None:
+        return seen_TS
+    return real_BS[:, None, None, :] & seen_TS | torch.ones_like(seen_TS).tril(past).triu(past)
+
+
+def _seen(band: Related, causal: bool, window_size: int | None) -> Bool[Tensor, "T S"]:
+    """Return True where a query may look by its place alone; the queries are the last of the keys."""
+    n_queries, n_keys = band.queries.shape[2], band.keys.shape[2]
+    seen_TS = torch.ones(n_queries, n_keys, dtype=torch.bool, device=band.keys.device)
+    if causal:
+        seen_TS = seen_TS.tril(n_keys - n_queries)
+    return seen_TS if window_size is None else seen_TS.triu(n_keys - n_queries - window_size + 1)
+
+
+def _masked(bias: Tensor, allowed: Tensor) -> Tensor:
+    return torch.where(allowed, bias, -math.inf)
+
+
+def _joined(past: KeyValues | None, now: KeyValues) -> KeyValues:
+    if past is None:
+        # a copy: queries, keys and values are views of one tensor, and a view would keep all of it alive
+        return replace(now, keys=now.keys.clone(), values=now.values.clone())
+    steps = None if past.steps is None or now.steps is None else torch.cat((past.steps, now.steps))
+    real = None
+    if past.real is not None or now.real is not None:
+        real = torch.cat((_real(past), _real(now)), dim=1)
+    keys, values = torch.cat((past.keys, now.keys), dim=2), torch.cat((past.values, now.values), dim=2)
+    return KeyValues(keys, values, steps, real)
+
+
+def _real(tokens: KeyValues) -> Tensor:
+    if tokens.real is not None:
+        return tokens.real
+    n_windows, _, n_tokens, _ = tokens.keys.shape
+    return torch.ones(n_windows, n_tokens, dtype=torch.bool, device=tokens.keys.device)
+
+
+def _evicted(past: KeyValues, window_size: int | None) -> KeyValues:
+    """Return a copy of what a window can still see: a view would keep all of it alive."""
+    n_tokens = past.keys.shape[2]
+    if window_size is None or window_size > n_tokens:
+        return past
+    kept = slice(n_tokens - window_size + 1, None)
+    steps = None if past.steps is None else past.steps[kept].clone()
+    real = None if past.real is None else past.real[:, kept].clone()
+    return KeyValues(past.keys[:, :, kept].clone(), past.values[:, :, kept].clone(), steps, real)

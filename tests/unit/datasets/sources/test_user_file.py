@@ -45,7 +45,12 @@ def test_a_csv_of_three_hundred_real_bars_is_read() -> None:
     bars = validate_bars(from_file(SPY).load(), name="spy")
     assert bars.shape == (300, 5)
     assert bars.loc["2019-06-24"].tolist() == [294.23, 294.58, 293.47, 293.64, 47582730]
-    told = {"source": "file", "symbol": "spy_daily_300.csv", "adjustments": "as in the file", "calendar": "XNYS"}
+    told = {
+        "source": "file",
+        "symbol": "spy_daily_300.csv",
+        "adjustments": "as in the file",
+        "calendar": "XNYS",
+    }
     assert bars.attrs == told
 
 

@@ -1,0 +1,96 @@
+"""The pi spiral's ranks and the three gates of the hybrid."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from finscale.models.layers.positions import Positions, build_positions
+from finscale.models.position_config import HybridConfig, PiSpiralConfig, RopeConfig
+
+D, H, D_HEAD, K, WIDTH = 64, 2, 32, 40, 16
+SPIRAL = {"constant": "phi", "constants": "per_pair", "rotated_fraction": 0.5}
+
+
+def build(config: PiSpiralConfig | HybridConfig | RopeConfig) -> Positions:
+    return build_positions(config, d_model=D, d_head=D_HEAD, n_heads=H, max_length=1)
+
+
+def hybrid(gate: str) -> Positions:
+    return build(HybridConfig(gate=gate, K=K, width=WIDTH, **SPIRAL))
+
+
+def tables(positions: Positions, steps: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    found = positions.tables(steps, like=torch.zeros(len(steps), D_HEAD, dtype=dtype))
+    assert found is not None
+    return torch.stack(found)
+
+
+def scores(positions: Positions, steps: Tensor) -> Tensor:
+    x = torch.randn(1, H, len(steps), D_HEAD, generator=torch.Generator().manual_seed(0)).double()
+    q, k, bias = positions.relate(*positions.rotate(x, x.flip(2), steps), steps, steps, causal=True)
+    return q @ k.mT * D_HEAD**-0.5 + (0 if bias is None else bias)
+
+
+@pytest.mark.parametrize("constant", ["pi", "e", "sqrt2", "phi", "prng"])
+@pytest.mark.parametrize(("constants", "rank"), [("single", 2), ("per_pair", D)])
+def test_a_single_phase_gives_rank_two_and_a_phase_per_pair_full_rank(
+    constant: str, constants: str, rank: int
+) -> None:
+    spiral = build(PiSpiralConfig(form="additive", constant=constant, constants=constants))
+    code = spiral.add(torch.zeros(1, 4096, D, dtype=torch.float64))[0]
+    assert torch.linalg.matrix_rank(code, rtol=1e-6).item() == rank
+
+
+def test_a_rotary_spiral_turns_its_share_of_the_pairs() -> None:
+    for fraction, n_turning in ((0.25, 4), (0.5, 8), (1.0, 16)):
+        cos, sin = tables(build(PiSpiralConfig(rotated_fraction=fraction)), torch.arange(1, 50))
+        assert (sin != 0).any(0).tolist() == [True] * n_turning + [False] * (16 - n_turning)
+        assert (cos[:, n_turning:] == 1).all()
+
+
+def test_a_hard_gate_is_bit_equal_to_rope_up_to_k_and_leaves_it_at_the_next_position() -> None:
+    steps, rope = torch.arange(K + 2), build(RopeConfig())
+    for dtype in (torch.float32, torch.float64):
+        ours, expected = tables(hybrid("absolute_hard"), steps, dtype), tables(rope, steps, dtype)
+        assert torch.equal(ours[:, : K + 1], expected[:, : K + 1])
+        assert not torch.equal(ours[:, K + 1], expected[:, K + 1])
+
+
+@pytest.mark.parametrize("n_sixteenths", [4, 8, 16, 1600])
+def test_beyond_k_a_hard_gate_blends_over_its_width(n_sixteenths: int) -> None:
+    n, weight = torch.tensor([K + n_sixteenths]), min(n_sixteenths / WIDTH, 1.0)
+    ours, near = tables(hybrid("absolute_hard"), n), tables(build(RopeConfig()), n)
+    far = tables(build(PiSpiralConfig(**SPIRAL)), n)
+    torch.testing.assert_close(ours, (1 - weight) * near + weight * far)
+
+
+def test_a_sigmoid_gate_leaks_below_k() -> None:
+    steps = torch.tensor([0, K - WIDTH, K])
+    ours, near = tables(hybrid("absolute_sigmoid"), steps), tables(build(RopeConfig()), steps)
+    far = tables(build(PiSpiralConfig(**SPIRAL)), steps)
+    weights = torch.sigmoid(torch.tensor([-K / WIDTH, -1.0, 0.0]))[:, None]
+    torch.testing.assert_close(ours, (1 - weights) * near + weights * far)
+    assert (ours - near)[:, 1].abs().max() > 0.1
+
+
+def test_a_distance_gate_is_rope_near_and_the_spiral_far_at_any_position() -> None:
+    for start in (0, 500_000):
+        steps = torch.arange(3 * K) + start
+        near, far = (scores(build(c), steps) for c in (RopeConfig(), PiSpiralConfig(**SPIRAL)))
+        ours, distance = scores(hybrid("distance"), steps), (steps[:, None] - steps).abs()
+        assert torch.equal(ours[..., distance <= K], near[..., distance <= K])
+        beyond = distance >= K + WIDTH
+        torch.testing.assert_close(ours[..., beyond], far[..., beyond], atol=1e-9, rtol=0)
+        half = distance == K + WIDTH // 2
+        torch.testing.assert_close(ours[..., half], (near + far)[..., half] / 2, atol=1e-9, rtol=0)
+
+
+def test_with_every_pair_turning_fast_nothing_can_be_matched_at_a_distance() -> None:
+    def worst_match(fraction: float) -> float:
+        spiral = build(PiSpiralConfig(constant="phi", constants="per_pair", rotated_fraction=fraction))
+        x = torch.ones(1, 1, 500, D_HEAD, dtype=torch.float64)
+        q, _ = spiral.rotate(x, x)
+        return (q[0, 0, 1:] @ q[0, 0, 0] / D_HEAD).min().item()
+
+    assert worst_match(1.0) < -0.3
+    assert worst_match(0.25) > 0.5
