@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from finscale.core.errors import Fault, raise_faults, suggest
 
-__all__ = ["Record", "faults_of"]
+__all__ = ["Record", "faults_of", "leaves_of"]
 
 
 class Record(BaseModel):
@@ -56,7 +56,7 @@ class Record(BaseModel):
 
     def leaves(self, prefix: str = "") -> dict[str, Any]:
         """Return the record as a flat ``{"a.b": value}`` dictionary of JSON leaves."""
-        return dict(_leaves(self.model_dump(mode="json"), prefix))
+        return dict(leaves_of(self.model_dump(mode="json"), prefix))
 
 
 def _is_list(annotation: Any) -> bool:
@@ -69,11 +69,12 @@ def _split(value: str | int | float) -> list[Any]:
     return [yaml.safe_load(item) for item in value.split()] if isinstance(value, str) else [value]
 
 
-def _leaves(value: Any, prefix: str) -> list[tuple[str, Any]]:
+def leaves_of(value: Any, prefix: str) -> list[tuple[str, Any]]:
+    """Return every leaf of nested mappings with its dotted name."""
     if not isinstance(value, Mapping):
         return [(prefix, value)]
     joined = ((f"{prefix}.{key}" if prefix else str(key), child) for key, child in value.items())
-    return [leaf for name, child in joined for leaf in _leaves(child, name)]
+    return [leaf for name, child in joined for leaf in leaves_of(child, name)]
 
 
 def faults_of(error: ValidationError, cls: type[BaseModel], subject: str = "") -> list[Fault]:

@@ -94,7 +94,7 @@ class PlotlyDataset(_FileDataset):
         return plotly.io.from_json(self._filepath.read_text(encoding="utf-8"))
 
     def save(self, data: Any) -> None:
-        write_text(self._filepath, json.dumps(plain_figure(data), allow_nan=False))
+        _write_figure(self._filepath, data)
 
     def preview(self) -> PlotlyPreview:
         """Return the figure as Plotly JSON."""
@@ -236,7 +236,7 @@ class FiguresDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
 
     def save(self, data: dict[str, Any]) -> None:
         for name, figure in data.items():
-            write_text(self._path / f"{name}.json", json.dumps(plain_figure(figure), allow_nan=False))
+            _write_figure(self._path / f"{name}.json", figure)
 
     def _exists(self) -> bool:
         return self._path.is_dir()
@@ -262,6 +262,11 @@ def plotly_preview(figure: dict[str, Any]) -> PlotlyPreview:
     from finscale.reporting.template import INK
 
     return PlotlyPreview(json.loads(json.dumps(figure).replace(INK, _ON_ANY_GROUND)))
+
+
+def _write_figure(path: Path, figure: Any) -> None:
+    """Without indentation, which would double a page of curves."""
+    write_text(path, json.dumps(plain_figure(figure), allow_nan=False))
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from kedro.pipeline import Pipeline
 from rich import get_console
 from rich.table import Table
 
+from finscale.core.config import leaves_of
 from finscale.runtime.definition import group
 from finscale.windows.tasks import parse_task
 
@@ -120,15 +121,8 @@ def _next(catalog: CatalogProtocol, pipeline: str) -> str:
     environment = parameters["provenance"]["environment"]
     chosen = "" if environment == "local" else f" --env {environment}"
     params = f"experiment={definition.name},budget={cell.budget},horizon={cell.horizon}"
-    typed = "".join(f",{name}={value}" for name, value in _typed(parameters["data"], "data"))
+    typed = "".join(f",{name}={value}" for name, value in leaves_of(parameters["data"], "data"))
     return f"kedro run{chosen} --pipelines {pipeline} --params {params}{typed}"
-
-
-def _typed(values: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
-    """The leaves of a group as they are typed."""
-    pairs = [(f"{prefix}.{key}", value) for key, value in values.items()]
-    nested = [_typed(value, name) if isinstance(value, Mapping) else [(name, value)] for name, value in pairs]
-    return [leaf for leaves in nested for leaf in leaves]
 
 
 _STAGES: dict[str, Callable[[CatalogProtocol, Any], None]] = {

@@ -25,12 +25,10 @@ __all__ = [
     "build_windows",
     "few_positives",
     "index_windows",
-    "is_few_positives",
 ]
 
 MIN_PER_CLASS = 50
 """Positives, and negatives, below which the score of a split says little."""
-_FEW = "few positives: "
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,11 +162,6 @@ def few_positives(windows: WindowData) -> tuple[str, ...]:
     )
 
 
-def is_few_positives(warning: str) -> bool:
-    """Whether a warning of `build_windows` says that a split has few positives."""
-    return warning.startswith(_FEW)
-
-
 def _gate(windows: WindowData, *, allow: bool) -> tuple[str, ...]:
     spec = windows.spec
     facts = few_positives(windows) if parse_task(spec.task).kind == "binary" else ()
@@ -184,7 +177,7 @@ def _gate(windows: WindowData, *, allow: bool) -> tuple[str, ...]:
         rule = f"have at least {MIN_PER_CLASS} positives and negatives in train, validation and test"
         remedy = "choose a lower threshold, a longer horizon, more data, or data.allow_few_positives=true"
         raise Fault(subject, rule, "; ".join(facts), remedy)
-    return tuple(f"{_FEW}{fact} ({subject}); scores there are very uncertain" for fact in facts)
+    return tuple(f"few positives: {fact} ({subject}); scores there are very uncertain" for fact in facts)
 
 
 def _unfit(

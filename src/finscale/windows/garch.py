@@ -18,6 +18,7 @@ from scipy.signal import lfilter
 
 from finscale.core.errors import Fault
 from finscale.core.seeding import generator
+from finscale.windows.targets import EWMA_DECAY
 
 __all__ = [
     "MAX_RETURNS",
@@ -47,7 +48,6 @@ LATTICE_STEP = 0.02
 
 _LEAST_VARIANCE = 1e-16
 _NEARLY_NORMAL = 300.0
-_DECAY = 0.94
 
 
 @dataclass(frozen=True)
@@ -118,14 +118,14 @@ def riskmetrics(returns: ArrayLike, *, why: str) -> Garch:
     return Garch(
         mean=0.0,
         omega=0.0,
-        alpha=1 - _DECAY,
+        alpha=1 - EWMA_DECAY,
         gamma=0.0,
-        beta=_DECAY,
+        beta=EWMA_DECAY,
         eta=_NEARLY_NORMAL,
         skew=0.0,
         start=max(float(np.square(values).mean()), _LEAST_VARIANCE),
         n_returns=len(values),
-        status=f"RiskMetrics (decay {_DECAY}) in place of GARCH: {why}",
+        status=f"RiskMetrics (decay {EWMA_DECAY}) in place of GARCH: {why}",
     )
 
 
@@ -260,7 +260,7 @@ def _maximum_likelihood(values: Vector) -> tuple[Vector | None, str]:
 def _in_returns(parameters: Vector, *, unit: float, values: Vector) -> Garch:
     """Scale back from multiples of ``unit``; start as arch does, from 75 squares around the plain mean."""
     mean, omega, alpha, gamma, beta, eta, skew = (float(value) for value in parameters)
-    weights = _DECAY ** np.arange(min(75, len(values)))
+    weights = EWMA_DECAY ** np.arange(min(75, len(values)))
     backcast = np.average(np.square(values[: len(weights)] - values.mean()), weights=weights)
     start = omega + (alpha + gamma / 2 + beta) * float(backcast)
     return Garch(

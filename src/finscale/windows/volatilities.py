@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from finscale.features.indicators import atr
 from finscale.features.segments import segment_ids
+from finscale.windows.targets import EWMA_DECAY
 
 __all__ = ["bar_returns", "volatilities"]
 
 Vector = NDArray[np.float64]
 
-EWMA_DECAY = 0.94
 _TINY = 1e-8
 
 

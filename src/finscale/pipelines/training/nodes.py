@@ -18,7 +18,7 @@ from finscale.search.processes import ProcessExecutor
 from finscale.training.config import SMOKE_TEST_DEFAULTS, ExecutionConfig
 from finscale.training.run_spec import Provenance, RunSpec, read_run_spec
 from finscale.training.winner import SeedRun, date_loss_rows, run_rows, seeds_of, train_seed, winner_spec
-from finscale.windows.build import is_few_positives
+from finscale.windows.build import few_positives
 from finscale.windows.data import WindowData
 from finscale.windows.experiment import ExperimentConfig
 from finscale.windows.folds import fold_folder
@@ -105,7 +105,7 @@ def train_runs(
         for spec, folder in zip(run_specs, folders, strict=True)
     ]
     flags = [
-        *(["few_positives"] if any(map(is_few_positives, window_warnings)) else []),
+        *(["few_positives"] if any(map(few_positives, folds)) else []),
         *(["allow_defaults"] if best_params is None and run_spec is None else []),
     ]
     rows = run_rows(runs, flags=flags, experiment=windows.spec.experiment, title=windows.spec.title)
