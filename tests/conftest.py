@@ -108,6 +108,12 @@ def _make_project(folder: Path) -> Project:
     return Project(folder)
 
 
+@pytest.fixture(scope="session")
+def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
+    """Makes a project that several tests of a file share."""
+    return lambda: _make_project(tmp_path_factory.mktemp("shared") / "project")
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """A fresh clone, as far as Kedro is concerned."""

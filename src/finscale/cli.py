@@ -30,6 +30,7 @@ def _run(**options: Any) -> None:
     from finscale.runtime.stopping import STOP
 
     with _plain_errors(), STOP.listening():
+        _refuse_several_processes()
         _refuse_unknown([*options["pipelines"], *filter(None, [options["pipeline"]])])
         kedro_run.callback(**{**options, "runner": options["runner"] or _RUNNER})
 
@@ -65,6 +66,7 @@ def sweep(
     from finscale.runtime.sweep import run_sweep
 
     with _plain_errors(), STOP.listening():
+        _refuse_several_processes()
         _refuse_unknown(pipelines)
         failed = run_sweep(
             env=env,
@@ -76,6 +78,16 @@ def sweep(
         )
         if failed:
             sys.exit(1)
+
+
+def _refuse_several_processes() -> None:
+    """Refuse to be started by torchrun: its processes would race for the files of one pipeline."""
+    from finscale.core.errors import Fault
+
+    n_processes = os.environ.get("WORLD_SIZE", "1")
+    if n_processes != "1":
+        remedy = "see docs/how-to/several_devices.md"
+        raise Fault("a pipeline", "run in one process", f"{n_processes} of torchrun", remedy)
 
 
 def _refuse_unknown(names: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ __all__ = ["register_pipelines"]
 
 _UPSTREAM = {
     "dataset": ("feature_engineering",),
+    "arch_grid": ("feature_engineering", "dataset"),
     "hpo": ("feature_engineering", "dataset", "arch_grid"),
     "training": ("feature_engineering", "dataset"),
 }

@@ -117,7 +117,6 @@ def test_bars_are_bound_to_the_source_of_the_experiment():
 
 
 def test_the_experiment_names_the_model_family_and_conf_only_its_settings():
-    assert resolved("base")["model"]["family"] == "patchtst"
-    parameters = OmegaConfigLoader(str(CONF), env="base", **CONFIG_LOADER_ARGS)["parameters"]
-    with pytest.raises(FinscaleError, match=r"model\.family must be left out"):
-        resolve({**parameters, "model": {**parameters["model"], "family": "patchtst"}}, sources=None)
+    asked = {"spy_daily_direction": "patchtst", "spy_daily_direction_transformer": "transformer"}
+    found = {name: resolved("base", experiment=name)["model"]["family"] for name in asked}
+    assert found == asked

@@ -26,7 +26,7 @@ from finscale.models.config import (
 )
 from finscale.models.contract import Batch, ModelOutput
 from finscale.models.counting import count_params
-from finscale.models.head_config import ForecastHead, LogitsHead, QuantileHead, RegressionHead
+from finscale.models.head_config import ClassesHead, ForecastHead, LogitsHead, QuantileHead, RegressionHead
 from finscale.models.position_config import POSITION_CONFIGS, CalendarConfig, parse_position_config
 from finscale.models.registry import BUILDERS, build_meta_model, build_model
 
@@ -53,6 +53,7 @@ HEADS = {
     "regression": RegressionHead(),
     "quantiles": QuantileHead(horizons=(1, 4), levels=(0.1, 0.5, 0.9)),
     "forecast": FORECAST,
+    "classes": ClassesHead(n_classes=(3, 2)),
 }
 PATCHTSTS = {
     **{pooling: PATCHTST(pooling=pooling) for pooling in ("mean", "flatten", "last", "cls")},
@@ -72,6 +73,7 @@ PATCHTSTS = {
     "uneven": PATCHTST(patch_length=7, stride=5, dropout=0.0),
     "pad_end": PATCHTST(pad_end=True, head_dropout=0.3, dropout=0.0),
     "revin": PATCHTST(instance_norm="revin"),
+    "torch-start": PATCHTST(initialisation="torch"),
     "revin_affine": PATCHTST(instance_norm="revin_affine"),
     "revin-some-columns": PATCHTST(instance_norm="revin_affine", head=SOME_COLUMNS),
     "independent-revin-some-columns": PATCHTST(
@@ -132,7 +134,13 @@ CONFIGS = {
 }
 LEARNING = {name: config for name, config in CONFIGS.items() if config.family != "naive"}
 DECODERS = {name: config for name, config in CONFIGS.items() if getattr(config, "vocab_size", None)}
-PADDED = {name: config for name, config in CONFIGS.items() if config.family == "transformer"}
+PADDED = {
+    name: config
+    for name, config in CONFIGS.items()
+    if config.family == "transformer" or (config.family == "patchtst" and config.norm != "batch_norm")
+}
+UNPADDED = {name: config for name, config in CONFIGS.items() if name not in PADDED}
+STACKED = {name: config for name, config in CONFIGS.items() if config.family in {"patchtst", "transformer"}}
 WINDOWED = {name: config for name, config in CONFIGS.items() if config.family != "transformer"}
 GRID_SIZES = {"n_features": 25, "context_length": 60}
 
@@ -140,6 +148,8 @@ every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.k
 every_learning = pytest.mark.parametrize("config", LEARNING.values(), ids=LEARNING.keys())
 every_decoder = pytest.mark.parametrize("config", DECODERS.values(), ids=DECODERS.keys())
 every_padded = pytest.mark.parametrize("config", PADDED.values(), ids=PADDED.keys())
+every_unpadded = pytest.mark.parametrize("config", UNPADDED.values(), ids=UNPADDED.keys())
+every_stacked = pytest.mark.parametrize("config", STACKED.values(), ids=STACKED.keys())
 every_windowed = pytest.mark.parametrize("config", WINDOWED.values(), ids=WINDOWED.keys())
 
 
@@ -164,6 +174,11 @@ def windows(config: AnyConfig, seed: int = 0) -> Batch:
     return Batch(values=values, calendar=calendar, categories=categories)
 
 
+GROUPS = {
+    **dict.fromkeys(("embedding", "instance_norm", "class_token"), "embedding"),
+    **{"positions": "positions", "blocks": "body", "final_norm": "body"},
+    **dict.fromkeys(("head", "trend", "remainder"), "head"),
+}
 FIELDS = ("values", "tokens", "calendar", "categories")
 
 
@@ -194,7 +209,12 @@ def expected_shape(config: AnyConfig) -> tuple[str, tuple[int, ...]]:
     if isinstance(config, TransformerConfig) and config.predicts_symbols:
         return "next_symbol", (B, T, 11)
     head = config.window_head if isinstance(config, TransformerConfig) else config.head
-    last = {"quantiles": (2, 3), "forecast": (6, getattr(head, "n_channels", 0)), "logits": (C,)}
+    last = {
+        "quantiles": (2, 3),
+        "forecast": (6, getattr(head, "n_channels", 0)),
+        "logits": (C,),
+        "classes": (5,),
+    }
     return head.kind, (B, *last.get(head.kind, ()))
 
 
@@ -258,9 +278,12 @@ def test_the_gradient_reaches_every_parameter(config: AnyConfig) -> None:
 
 
 @every_config
-def test_the_closed_form_counts_the_parameters_of_the_built_model(config: AnyConfig) -> None:
-    n_built = sum(parameter.numel() for parameter in build(config).parameters())
-    assert count_params(config, **sizes(config)).total == n_built
+def test_the_closed_form_counts_every_group_of_the_built_model(config: AnyConfig) -> None:
+    counted = dict.fromkeys(GROUPS.values(), 0)
+    for name, parameter in build_meta_model(config, **sizes(config)).named_parameters():
+        counted[GROUPS[name.split(".")[0]]] += parameter.numel()
+    assert count_params(config, **sizes(config)).model_dump() == counted
+    assert sum(counted.values()) == parameters_of(build(config)).numel()
 
 
 @every_config
@@ -313,13 +336,12 @@ def test_a_config_comes_back_from_its_own_record(config: AnyConfig) -> None:
 
 
 @every_windowed
-@pytest.mark.parametrize("name", ["tokens", "mask", "positions"])
+@pytest.mark.parametrize("name", ["tokens", "positions", "categories"])
 def test_a_field_that_a_model_of_whole_windows_would_ignore_is_refused(config: AnyConfig, name: str) -> None:
-    """Padding is such a field: a model that cannot leave padding out takes none."""
     fields = {
         "tokens": torch.zeros(B, T, dtype=torch.int64),
-        "mask": torch.ones(B, T, dtype=torch.bool),
         "positions": torch.arange(T),
+        "categories": torch.zeros(B, T, 1, dtype=torch.int64),
     }
     with pytest.raises(Fault, match=rf"batch must hold values only for {config.family}, got \['{name}'\]"):
         build(config)(dataclasses.replace(windows(config), **{name: fields[name]}))
@@ -356,36 +378,85 @@ def test_a_decoder_cannot_see_the_future(config: TransformerConfig, at: int) -> 
     assert ((new[:, at:] - old[:, at:]).abs().amax(dim=(0, 2)) > 1e-4).all()
 
 
-def moved(config: TransformerConfig, x: Tensor) -> Tensor:
+def moved(config: AnyConfig, x: Tensor) -> Tensor:
     """Other input of the same kind: real values one higher, codes one further."""
     if x.is_floating_point():
         return x + 1
-    return (x + 1) % (config.vocab_size or min((7, *config.categories)))
+    return (x + 1) % (getattr(config, "vocab_size", None) or min((7, *getattr(config, "categories", ()))))
+
+
+def moved_where(config: AnyConfig, batch: Batch, at_T: Tensor) -> Batch:
+    return changed(batch, lambda x: torch.where(at_T.view(T, *[1] * (x.ndim - 2)), moved(config, x), x))
+
+
+def last_bar_read(config: AnyConfig) -> int:
+    """The last bar of the window, or of its last whole patch."""
+    if not isinstance(config, PatchTSTConfig) or config.pad_end:
+        return T - 1
+    return T - 1 - (T - config.patch_length) % config.stride
 
 
 @every_padded
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_padding_cannot_change_what_a_transformer_says_of_real_tokens(
-    config: TransformerConfig, side: str
-) -> None:
+def test_padding_cannot_change_what_is_said_of_real_tokens(config: AnyConfig, side: str) -> None:
     model, batch = build(config), windows(config)
-    real_T = torch.arange(T) >= 7 if side == "left" else torch.arange(T) < T - 7
+    real_T = torch.arange(T) >= 7 if side == "left" else torch.arange(T) < T - 8
     masked = dataclasses.replace(batch, mask=real_T.expand(B, T))
-    last_T = torch.arange(T) == (T - 1 if side == "left" else T - 8)
-
-    def elsewhere(where_T: Tensor) -> Batch:
-        return changed(
-            masked, lambda x: torch.where(where_T.view(T, *[1] * (x.ndim - 2)), moved(config, x), x)
-        )
-
-    old, new = predict(model, masked), predict(model, elsewhere(~real_T))
-    kept = (slice(None), real_T) if config.predicts_symbols else ()
+    last_T = torch.arange(T) == (last_bar_read(config) if side == "left" else T - 9)
+    old, new = predict(model, masked), predict(model, moved_where(config, masked, ~real_T))
+    symbols = isinstance(config, TransformerConfig) and config.predicts_symbols
+    kept = (slice(None), real_T) if symbols else ()
     torch.testing.assert_close(new[kept], old[kept], rtol=1e-5, atol=1e-6)
     with torch.no_grad():
-        embeddings = [model(x).embedding for x in (masked, elsewhere(~real_T), elsewhere(last_T))]
+        nowhere_T = torch.zeros(T, dtype=torch.bool)
+        embeddings = [
+            model(moved_where(config, masked, at_T)).embedding for at_T in (nowhere_T, ~real_T, last_T)
+        ]
     torch.testing.assert_close(embeddings[1], embeddings[0], rtol=1e-5, atol=1e-6)
-    assert not torch.allclose(embeddings[2], embeddings[0])
+    assert ((embeddings[2] - embeddings[0]).abs().amax(dim=1) > 1e-4).all()
     assert old.isfinite().all()
+
+
+@every_padded
+def test_windows_of_unequal_padding_are_each_read_as_if_alone(config: AnyConfig) -> None:
+    model, batch = build(config), windows(config)
+    n_padded_B1 = torch.tensor([[0], [3], [9], [17]])
+    masked = dataclasses.replace(batch, mask=torch.arange(T) >= n_padded_B1)
+    together = predict(model, masked)
+    for window in range(B):
+        fields = {name: getattr(masked, name) for name in (*FIELDS, "mask")}
+        alone = Batch(**{name: x[window : window + 1] for name, x in fields.items() if x is not None})
+        torch.testing.assert_close(predict(model, alone)[0], together[window], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_says_whether_its_model_reads_masks(name: str) -> None:
+    assert CONFIGS[name].reads_masks == (name in PADDED)
+
+
+@every_unpadded
+def test_a_model_that_cannot_leave_padding_out_takes_no_mask(config: AnyConfig) -> None:
+    mask = torch.ones(B, T, dtype=torch.bool)
+    with pytest.raises(Fault, match=r"batch(\.mask)? must .*(mask|batch_norm)"):
+        build(config)(dataclasses.replace(windows(config), mask=mask))
+
+
+@every_stacked
+def test_recomputing_activations_changes_no_number(config: AnyConfig) -> None:
+    found = []
+    for checkpoint in (False, True):
+        model, seen = build(config).train(), []
+        model.blocks.checkpoint = checkpoint
+        model.blocks[0].register_forward_pre_hook(lambda *_, seen=seen: seen.append(1))
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            prediction = only_head(model(windows(config)))
+            prediction.square().sum().backward()
+        assert len(seen) == 1 + checkpoint
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        found.append([prediction, *gradients, *model.buffers()])
+    assert len(found[0]) == len(found[1])
+    assert all(torch.equal(plain, again) for plain, again in zip(*found, strict=True))
 
 
 def meta_numel(text: str) -> int:

@@ -234,6 +234,19 @@ def test_only_learned_parameters_are_in_the_state_and_a_meta_build_loads_it(name
 
 
 @every_case
+def test_shapes_alone_are_worked_out_on_the_meta_device(name: str) -> None:
+    with torch.device("meta"):
+        positions = build_positions(CONFIGS[name], **SIZES, max_length=T)
+    x, steps = torch.zeros(B, T, D, device="meta"), torch.arange(T)
+    calendar = dates(name, steps)
+    x = positions.add(x, None, None if calendar is None else calendar.to("meta"))
+    heads = x.unflatten(-1, (H, d)).transpose(1, 2)
+    q, k, _ = positions.relate(*positions.rotate(heads, heads[:, :K]), causal=True)
+    assert {tensor.device.type for tensor in (x, q, k)} == {"meta"}
+    assert q.shape[-1] == k.shape[-1] >= d
+
+
+@every_case
 def test_nothing_is_random_and_nothing_is_kept_between_calls(name: str) -> None:
     positions, steps, x = build(CONFIGS[name]), torch.arange(T), normal(B, T, D)
     before = torch.random.get_rng_state()
@@ -285,8 +298,9 @@ def test_every_option_changes_the_scores(name: str) -> None:
 def test_a_calendar_is_read_or_refused(name: str) -> None:
     positions, x, steps = build(CONFIGS[name]), normal(B, T, D), torch.arange(T)
     if name in OF_THE_CALENDAR:
-        with pytest.raises(FinscaleError, match=r"batch\.calendar must have shape"):
-            positions.add(x, steps)
+        for calendar in (None, dates(name, steps)[..., :3]):
+            with pytest.raises(FinscaleError, match=r"batch\.calendar must have shape"):
+                positions.add(x, steps, calendar)
         return
     with pytest.raises(FinscaleError, match=r"batch\.calendar must be left out"):
         positions.add(x, steps, dates("calendar", steps))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import typing
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from finscale.core.errors import Fault
 from finscale.models.contract import Batch, ModelOutput, State
 from finscale.models.layers.counts import transformer_flops, transformer_params
+from finscale.models.position_config import POSITION_CONFIGS
 from finscale.models.registry import build_meta_model, build_model
 from finscale.models.transformer import Transformer
 from finscale.models.transformer_config import TransformerConfig
@@ -29,6 +31,7 @@ POSITIONS: dict[str, dict[str, Any]] = {
     "yarn": SCALED,
     "hybrid": {"K": 4, "width": 8},
     "calendar": {"session_bars": 12, "harmonics": 4},
+    "time2vec": {"session_bars": 12, "harmonics": 4},
 }
 DECODERS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -108,7 +111,7 @@ def windows(config: TransformerConfig, seed: int = 0, length: int = T) -> Batch:
     if config.categories:
         columns = [torch.randint(n, (B, length), generator=generator) for n in config.categories]
         fields["categories"] = torch.stack(columns, dim=2)
-    if config.positions.kind == "calendar":
+    if config.positions.kind in {"calendar", "time2vec"}:
         steps = torch.arange(length).expand(B, length)
         fields["calendar"] = torch.stack([steps % 12, steps % 7, 1 + steps % 31, 1 + steps], dim=2)
     return Batch(**fields)
@@ -149,6 +152,17 @@ def only(output: ModelOutput) -> Tensor:
 
 def numel(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_every_value_of_every_option_has_a_case() -> None:
+    """Of options with a closed list of values: words, switches, and the kinds of positions."""
+    for name, field in TransformerConfig.model_fields.items():
+        found = {getattr(value, "kind", value) for value in (getattr(c, name) for c in READ.values())}
+        if typing.get_origin(field.annotation) is typing.Literal:
+            assert found == set(typing.get_args(field.annotation)), name
+        if field.annotation is bool:
+            assert found == {True, False}, name
+    assert {config.positions.kind for config in READ.values()} == set(POSITION_CONFIGS)
 
 
 @every(READ)
@@ -289,27 +303,23 @@ def test_decoding_by_chunks_equals_the_full_forward(
     torch.testing.assert_close(output.embedding, said.embedding, rtol=0, atol=1e-5)
 
 
-@every({name: config for name, config in STREAMED.items() if config.window_size})
-def test_with_a_window_the_state_keeps_its_size(config: TransformerConfig) -> None:
-    model, state, sizes = model_of(config), None, []
-    for seed in range(6):
-        with torch.no_grad():
-            output = model(windows(config, seed, length=12), model.start() if state is None else state)
-        state = output.state
-        sizes.append(sum(layer.n_bytes for layer in state.layers))
-    assert len(set(sizes)) == 1
-    a_token = 2 * 4 * config.kv_heads * 4 * B + 8
+@every(STREAMED)
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_state_holds_what_the_next_token_can_see_and_not_a_byte_more(
+    config: TransformerConfig, padded: bool
+) -> None:
+    model, n_seen = model_of(config), 0
+    state = model.start()
+    a_token = 2 * 4 * config.kv_heads * 4 * B + 8 + B * padded
     tail = max(config.conv_taps - 1, 0) * 16 * 4 * B
-    assert sizes[0] == config.n_layers * ((config.window_size - 1) * a_token + tail)
-
-
-def test_without_a_window_the_state_grows_with_what_it_has_seen() -> None:
-    config = READ["decoder-default"]
-    model = model_of(config)
-    once = model(windows(config), model.start()).state
-    twice = model(windows(config), once).state
-    assert twice.layers[0].n_bytes > 1.8 * once.layers[0].n_bytes
-    assert twice.layers[0].n_seen == 2 * T
+    for length in (3, 12, 1, 8):
+        batch, n_seen = windows(config, length=length), n_seen + length
+        mask = torch.ones(B, length, dtype=torch.bool) if padded else None
+        with torch.no_grad():
+            state = model(dataclasses.replace(batch, mask=mask), state).state
+        kept = n_seen if config.window_size is None else min(config.window_size - 1, n_seen)
+        assert [layer.n_bytes for layer in state.layers] == [kept * a_token + tail] * config.n_layers
+        assert [layer.n_seen for layer in state.layers] == [n_seen] * config.n_layers
 
 
 def test_a_state_that_cannot_be_carried_is_refused() -> None:

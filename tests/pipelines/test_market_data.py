@@ -11,6 +11,7 @@ import pytest
 
 from finscale.core.errors import FinscaleError
 from finscale.datasets.bars import BarsDataset
+from finscale.models.config import parse_model_config
 from finscale.pipelines.dataset import nodes as dataset
 from finscale.pipelines.feature_engineering import nodes as feature_engineering
 from finscale.runtime.config_loader import FinscaleConfigLoader
@@ -31,6 +32,7 @@ class Built:
         parameters, entry = loader["parameters"], dict(loader["catalog"]["bars"])
         entry.pop("type")
         self.definition, sets = group(parameters, "definition"), parameters["feature_sets"]
+        self.model = parse_model_config(parameters["model"])
         bars = BarsDataset(**(entry if source is None else {"source": source})).load()
         self.bars = feature_engineering.check_bars(bars, sets, self.definition)
         self.card = feature_engineering.describe_bars(self.bars)
@@ -125,7 +127,7 @@ def test_returns_have_their_own_windows_and_baselines(task: str, names: list[str
     target = built.windows.targets.reshape(len(built.features), -1)[t, 0]
     assert target * built.windows.scale[t] == pytest.approx(rise, rel=1e-5)
     with pytest.raises(FinscaleError, match=r"data\.task must be direction or threshold"):
-        require_trainable(built.definition)
+        require_trainable(built.definition, built.model)
 
 
 def test_scaling_the_quantiles_by_volatility_helps() -> None:

@@ -21,7 +21,7 @@ TYPED = {
     "budget=30X": "budget must be a parameter count with K, M or B, got '30X'; write it like 20K",
     "budget=../../x": "budget must be a parameter count with K, M or B, got '../../x'",
     "horizon=0": "horizon must be a whole number of bars from 1 to 10000, got 0; try horizon=1",
-    "data.task=foo": "data.task must be direction, regression, quantile, forecast, or threshold_<x>pct",
+    "data.task=foo": "data.task must be direction, regression, quantile, forecast, classes, or threshold_",
     "budget=30X,horizon=0,hpo.n_trails=3": "3 faults:",
     "experiment=../x": "experiment must be",
     "run_spec=absent.json": "absent.json must be a readable file",

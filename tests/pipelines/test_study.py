@@ -7,6 +7,8 @@ import re
 import pandas as pd
 import pytest
 
+from finscale.datasets.results import COLUMNS
+
 CELLS = ["5K_h1", "20K_h1"]
 
 
@@ -68,6 +70,21 @@ def test_the_results_log_has_one_row_per_trial_and_per_training(swept):
     assert log.groupby(["cell", log["run_type"] == "final"]).size().tolist() == [3, 2, 3, 2]
     assert log["run_id"].is_unique
     assert log["config_hash"].notna().all()
+
+
+def test_every_row_of_the_results_log_says_when_what_ran_where_on_which_rows_and_beside_which_baselines(
+    swept,
+):
+    log = pd.read_csv(data(swept) / "07_model_output/sp500_test/experiment_results.csv")
+    unlike = {"number", "error", "flags"}
+    of_finals = {name for name in COLUMNS if "val_score" in name or "test" in name} | {"number"}
+    assert log[[name for name in COLUMNS if name not in unlike | of_finals]].notna().all(axis=None)
+    assert log.loc[log["run_type"] == "final", sorted(of_finals - {"number"})].notna().all(axis=None)
+    began, ended = (pd.to_datetime(log[name], format="ISO8601") for name in ("started_at", "finished_at"))
+    assert str(began.dtype).endswith("UTC]")
+    assert (began < ended).all()
+    assert (ended - began).dt.total_seconds().ge(log["seconds"] - 0.1).all()
+    assert log["baselines"].map(json.loads).map(lambda by_split: set(*by_split.values())).map(len).min() == 5
 
 
 def test_the_report_is_self_contained_and_gives_its_verdict_first(swept):

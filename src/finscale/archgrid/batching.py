@@ -69,7 +69,7 @@ class BatchRequest(Record):
     device : str
         As torch names it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
     precision : str
-        ``fp32`` or ``bf16`` (autocast).
+        ``fp32``, or ``bf16`` or ``fp16`` (autocast).
     """
 
     config: ModelConfig

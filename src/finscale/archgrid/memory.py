@@ -9,16 +9,16 @@ from typing import Any, Literal, NamedTuple
 from finscale.core.config import Record
 from finscale.models.config import AnyConfig, DLinearConfig, NaiveConfig, PatchTSTConfig, TransformerConfig
 from finscale.models.counting import count_params, n_tokens
-from finscale.models.layers.counts import n_read, output_width
+from finscale.models.layers.counts import MOST_KEYS, n_read, output_width
 from finscale.models.position_counts import alibi_columns
 
 __all__ = ["DeviceType", "MemoryEstimate", "Precision", "predict_memory"]
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
 DeviceType = Literal["cuda", "mps", "cpu"]
 
 _FP32, _INT64 = 4, 8
-_BRANCH_BYTES: dict[str, int] = {"fp32": 4, "bf16": 2}
+_BRANCH_BYTES: dict[str, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 _RETAINED: dict[str, float] = {"cuda": 0.0, "mps": 0.0, "cpu": 0.5}
 """Share of the activations that an allocator holds on top of them.
@@ -45,7 +45,7 @@ class MemoryEstimate(Record):
     parameters, gradients, moments : int
         fp32 weights, their gradients, and Adam's two moments.
     activations : int
-        What the forward pass keeps for the backward pass, casts of the weights to bf16 included.
+        What the forward pass keeps for the backward pass, casts of the weights to half precision included.
     workspace : int
         Gradients of one block's branches, which the backward pass holds beside the activations.
     allocator : int
@@ -67,7 +67,7 @@ class MemoryEstimate(Record):
 
 
 class _Load(NamedTuple):
-    """One forward pass: B, T, F and C, and bytes per number kept in a branch and in a dropout mask."""
+    """One forward pass: B, T, F and C, bytes per number kept in a branch and in a dropout mask, and where."""
 
     windows: int
     context_length: int
@@ -75,6 +75,7 @@ class _Load(NamedTuple):
     n_outputs: int
     branch: int
     mask: int
+    device_type: DeviceType
 
     @property
     def values(self) -> int:
@@ -120,7 +121,7 @@ def predict_memory(
     micro_batch_size : int
         B, windows per forward.
     precision : str
-        ``bf16`` keeps the branches in 2 bytes (autocast) and the residual stream in 4.
+        ``bf16`` and ``fp16`` keep the branches in 2 bytes (autocast) and the residual stream in 4.
     device_type : str
         A dropout mask takes one byte on ``cuda``, elsewhere as many as the numbers it masks.
     activation_checkpointing : bool
@@ -131,16 +132,17 @@ def predict_memory(
     Notes
     -----
     The terms are those of Korthikanti et al. 2022 ("Reducing Activation Recomputation in Large Transformer
-    Models", section 4), counted for these blocks; attention is fused, so no score matrix is kept.
+    Models", section 4), counted for these blocks; attention is fused, so no score matrix is kept, but for
+    few keys on a CPU (`finscale.models.layers.few_keys`).
     """
     if n_params is None:
         sizes = {"n_features": n_features, "context_length": context_length, "n_outputs": n_outputs}
         n_params = count_params(config, **sizes).total
     branch = _BRANCH_BYTES[precision]
     mask = (1 if device_type == "cuda" else branch) if getattr(config, "dropout", 0) else 0
-    load = _Load(micro_batch_size, context_length, n_features, n_outputs, branch, mask)
+    load = _Load(micro_batch_size, context_length, n_features, n_outputs, branch, mask, device_type)
     kept = _KEPT[config.family](config, load)
-    casts = branch * n_params if precision == "bf16" else 0
+    casts = branch * n_params if precision != "fp32" else 0
     activations = kept.activations(recomputed=activation_checkpointing) + casts
     churned = kept.activations(recomputed=False) + casts
     return MemoryEstimate(
@@ -164,7 +166,8 @@ def _patchtst(config: PatchTSTConfig, load: _Load) -> _Kept:
     read = n_sequences * config.d_model * (patches if config.pooling == "flatten" else 1) * load.branch
     values = _FP32 * load.values * (1 if config.instance_norm == "none" else 2)
     block = _Numbers(attention=6 + _turned(config), feed_forward=2)
-    return _stack(config, load, tokens=tokens, block=block, outer=values + cut + read)
+    n_keys = patches + cls
+    return _stack(config, load, tokens=tokens, block=block, outer=values + cut + read, n_keys=n_keys)
 
 
 def _transformer(config: TransformerConfig, load: _Load) -> _Kept:
@@ -178,7 +181,8 @@ def _transformer(config: TransformerConfig, load: _Load) -> _Kept:
     outputs = load.windows * n_read(config, load.context_length) * read
     columns = tokens * config.initial_width * load.branch if config.joint_embedding_dim else 0
     inputs = _INT64 * tokens if config.vocab_size else load.values * load.branch
-    return _stack(config, load, tokens=tokens, block=block, outer=outputs + columns + inputs)
+    outer, n_keys = outputs + columns + inputs, load.context_length
+    return _stack(config, load, tokens=tokens, block=block, outer=outer, n_keys=n_keys)
 
 
 def _dlinear(config: DLinearConfig, load: _Load) -> _Kept:
@@ -207,8 +211,20 @@ def _turned(config: PatchTSTConfig | TransformerConfig, keys: float = 1.0) -> fl
     if positions.kind == "alibi":
         longer = 1 + alibi_columns(d_head) / d_head
         return (2 + 2 * keys) * (longer - 1) + 1 if getattr(config, "causal", False) else 3.0
-    rotary = positions.kind in _ROTARY or getattr(positions, "form", "") == "rotary"
-    return 2 + keys if rotary else 0.0
+    return 2 + keys if _is_rotary(config) else 0.0
+
+
+def _is_rotary(config: PatchTSTConfig | TransformerConfig) -> bool:
+    positions = config.positions
+    return positions.kind in _ROTARY or getattr(positions, "form", "") == "rotary"
+
+
+def _attention_bytes(config: PatchTSTConfig | TransformerConfig, load: _Load, n_keys: int) -> int:
+    """Bytes per token and head: of the sum of its exponentials, or of its probabilities for few keys."""
+    shared = getattr(config, "kv_heads", config.n_heads) != config.n_heads or getattr(config, "causal", False)
+    plain = not (shared or _is_rotary(config) or config.positions.kind == "alibi")
+    few = load.device_type == "cpu" and plain and n_keys <= MOST_KEYS
+    return n_keys * load.branch if few else _FP32
 
 
 def _stream(config: PatchTSTConfig | TransformerConfig, load: _Load) -> int:
@@ -218,7 +234,13 @@ def _stream(config: PatchTSTConfig | TransformerConfig, load: _Load) -> int:
 
 
 def _stack(
-    config: PatchTSTConfig | TransformerConfig, load: _Load, *, tokens: int, block: _Numbers, outer: int
+    config: PatchTSTConfig | TransformerConfig,
+    load: _Load,
+    *,
+    tokens: int,
+    block: _Numbers,
+    outer: int,
+    n_keys: int,
 ) -> _Kept:
     """Two residual inputs, both branches, their masks and statistics; and around them the embedded tokens.
 
@@ -228,7 +250,7 @@ def _stack(
     stream = _stream(config, load)
     residual = 2 * d * (stream + (_FP32 if config.norm == "rms_norm" else 0))
     branch = (block.attention * d + block.feed_forward * d_ff) * load.branch
-    statistics = (4 + config.n_heads) * _FP32
+    statistics = 4 * _FP32 + config.n_heads * _attention_bytes(config, load, n_keys)
     return _Kept(
         config.n_layers,
         entry=tokens * d * stream,

@@ -74,8 +74,8 @@ def _step(request: BatchRequest, micro_batch_size: int, activation_checkpointing
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)  # as training does: no temporaries
     batch = _batch(request, micro_batch_size)
     for _ in range(2):
-        bf16 = torch.autocast(request.device_type, torch.bfloat16, enabled=request.precision == "bf16")
-        with bf16:
+        half = torch.float16 if request.precision == "fp16" else torch.bfloat16
+        with torch.autocast(request.device_type, half, enabled=request.precision != "fp32"):
             loss = sum(head.float().square().mean() for head in model(batch).prediction.values())
         loss.backward()
         optimizer.step()

@@ -14,14 +14,8 @@ from finscale.windows.tasks import parse_task
 __all__ = ["LaterFoldsDataset", "WindowsDataset"]
 
 
-class WindowsDataset(AbstractDataset[WindowData, WindowData]):
-    """Feature matrix, targets and split origins, in a folder (see `finscale.windows.data.save_windows`).
-
-    Parameters
-    ----------
-    max_ram_gb : float, optional
-        Feature values larger than this many GiB are read as a memory map.
-    """
+class _WindowsFolder(AbstractDataset[Any, Any]):
+    """A folder of windows, and the memory that their values may take."""
 
     def __init__(
         self, *, filepath: str, max_ram_gb: float | None = None, metadata: dict[str, Any] | None = None
@@ -29,6 +23,19 @@ class WindowsDataset(AbstractDataset[WindowData, WindowData]):
         self._path = Path(filepath)
         self._max_ram_gb = max_ram_gb
         self.metadata = metadata
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._path), "max_ram_gb": self._max_ram_gb}
+
+
+class WindowsDataset(_WindowsFolder):
+    """Feature matrix, targets and split origins, in a folder (see `finscale.windows.data.save_windows`).
+
+    Parameters
+    ----------
+    max_ram_gb : float, optional
+        Feature values larger than this many GiB are read as a memory map.
+    """
 
     def load(self) -> WindowData:
         return load_windows(self._path)
@@ -46,11 +53,8 @@ class WindowsDataset(AbstractDataset[WindowData, WindowData]):
     def _exists(self) -> bool:
         return (self._path / MANIFEST).exists()
 
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._path), "max_ram_gb": self._max_ram_gb}
 
-
-class LaterFoldsDataset(AbstractDataset[list[WindowData], list[WindowData]]):
+class LaterFoldsDataset(_WindowsFolder):
     """Folds 1, 2, ... of a walk-forward below the folder of the first; an empty list without one.
 
     Parameters
@@ -58,13 +62,6 @@ class LaterFoldsDataset(AbstractDataset[list[WindowData], list[WindowData]]):
     max_ram_gb : float, optional
         As in `WindowsDataset`, for each fold.
     """
-
-    def __init__(
-        self, *, filepath: str, max_ram_gb: float | None = None, metadata: dict[str, Any] | None = None
-    ) -> None:
-        self._path = Path(filepath)
-        self._max_ram_gb = max_ram_gb
-        self.metadata = metadata
 
     def load(self) -> list[WindowData]:
         return load_later_folds(self._path)
@@ -80,12 +77,17 @@ class LaterFoldsDataset(AbstractDataset[list[WindowData], list[WindowData]]):
         n_folds = read_json(first).get("spec", {}).get("n_folds", 1)
         return all((fold_folder(self._path, fold) / MANIFEST).exists() for fold in range(1, n_folds))
 
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._path), "max_ram_gb": self._max_ram_gb}
-
 
 def _told(windows: WindowData, split: str) -> list[str | int | float]:
-    days = windows.dates_at(split).astype("datetime64[D]")
     binary = parse_task(windows.spec.task).kind == "binary"
     share = round(float(windows.targets_at(split).mean()), 4) if binary else "-"
-    return [split, len(days), str(days.min()), str(days.max()), share]
+    return [split, len(windows.origins[split]), *_first_and_last(windows, split), share]
+
+
+def _first_and_last(windows: WindowData, split: str) -> tuple[str, str]:
+    """Days of the first and last origin or, of sequences, which have none, their names."""
+    if windows.spec.time_name == "position":
+        codes = windows.instruments[windows.origins[split]]
+        return windows.spec.instruments[codes[0]], windows.spec.instruments[codes[-1]]
+    days = windows.dates_at(split).astype("datetime64[D]")
+    return str(days.min()), str(days.max())

@@ -125,8 +125,12 @@ def warm_up_of(
 
 
 def data_hash(bars: pd.DataFrame, names: Sequence[str]) -> str:
-    """Return the identity of a feature table: the bars and the ordered feature list it comes from."""
-    return content_hash(bars, list(names))
+    """Return the identity of a feature table: the bars and the ordered feature list it comes from.
+
+    Where columns hold codes, their labels are part of it.
+    """
+    labels = bars.attrs.get("vocabularies")
+    return content_hash(bars, list(names), *([labels] if labels else []))
 
 
 def _is_series(bars: pd.DataFrame) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import pandas as pd
+from pydantic import Field
 
 from finscale.core.config import Record
 from finscale.core.hashing import content_hash
@@ -47,6 +48,10 @@ class DataCard(Record):
         What was changed in the data; what a reader should know about it; what may be wrong with it.
     simulated : bool
         True when no market made these prices.
+    n_labels : dict
+        Categorical columns of a series, and how many labels each has.
+    sequences : bool
+        True when the instruments are sequences without a clock; first and last session are positions then.
     """
 
     source: str
@@ -67,12 +72,15 @@ class DataCard(Record):
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     simulated: bool = False
+    n_labels: dict[str, int] = Field(default_factory=dict)
+    sequences: bool = False
 
     def line(self) -> str:
         """Return the card as one line for a report: what was simulated first, then what may be wrong."""
         label = "SIMULATED " if self.simulated else ""
         warned = "".join(f"WARNING: {warning}; " for warning in self.warnings)
-        span = f"{self.first_session} to {self.last_session}, {self._size()}"
+        what = "positions " if self.sequences else ""
+        span = f"{what}{self.first_session} to {self.last_session}, {self._size()}"
         repairs = "; ".join(self.repairs) or "nothing repaired"
         facts = [f"prices: {self.adjustments}", repairs, *self.notes, f"hash {self.content_hash}"]
         symbol = self.symbol.removeprefix(label)
@@ -84,11 +92,13 @@ class DataCard(Record):
             return size
         shown = ", ".join(self.instruments[:_SHOWN])
         more = ", ..." if len(self.instruments) > _SHOWN else ""
-        return f"{len(self.instruments)} instruments ({shown}{more}), {size}"
+        what = "sequences" if self.sequences else "instruments"
+        return f"{len(self.instruments)} {what} ({shown}{more}), {size}"
 
     def _bars(self) -> str:
         if self.kind == "series":
-            return f"{self.n_rows} rows"
+            labels = "".join(f", {name} of {n} labels" for name, n in self.n_labels.items())
+            return f"{self.n_rows} rows{labels}"
         if self.sessions is not None and self.bar_interval_s is not None:
             length = length_words(pd.Timedelta(seconds=self.bar_interval_s))
             rule = self.sessions
@@ -114,14 +124,16 @@ def data_card(
     notes: Sequence[str] = (),
     warnings: Sequence[str] = (),
     simulated: bool = False,
+    vocabularies: Mapping[str, Sequence[str | int]] | None = None,
 ) -> DataCard:
     """Describe prepared bars; the keywords are what the dataset and `prepare_bars` put into ``attrs``."""
-    days = _days(bars)
+    days, sequences = _days(bars), bars.index.names[-1] == "position"
+    first, last = _positions(bars) if sequences else (str(days.min().date()), str(days.max().date()))
     return DataCard(
         source=source,
         symbol=symbol,
-        first_session=str(days.min().date()),
-        last_session=str(days.max().date()),
+        first_session=first,
+        last_session=last,
         n_rows=len(bars),
         n_sessions=days.nunique(),
         # a panel's index is hashed as columns: as tuples it takes seconds per million bars
@@ -137,7 +149,15 @@ def data_card(
         notes=tuple(notes),
         warnings=tuple(warnings),
         simulated=simulated,
+        n_labels={name: len(labels) for name, labels in (vocabularies or {}).items()},
+        sequences=sequences,
     )
+
+
+def _positions(bars: pd.DataFrame) -> tuple[str, str]:
+    """First and last position of any sequence: seconds of a clock that is none."""
+    seconds = pd.DatetimeIndex(bars.index.get_level_values(-1)).as_unit("s").asi8
+    return str(seconds.min()), str(seconds.max())
 
 
 def _days(bars: pd.DataFrame) -> pd.DatetimeIndex:

@@ -57,7 +57,12 @@ def prepare_bars(
     FinscaleError
         With every fault of the settings and of the bars at once.
     """
-    settings = [*_timescale_faults(bars, timescale), *_date_faults(start, end), *_rule_faults(bars, name)]
+    settings = [
+        *_timescale_faults(bars, timescale),
+        *_date_faults(start, end),
+        *_position_faults(bars, start, end),
+        *_rule_faults(bars, name),
+    ]
     raise_faults([*settings, *bar_faults(bars, name=name)])
     checked = _told(canonical_bars(bars), timescale=timescale)
     if kind_of(checked) == "series":
@@ -98,6 +103,13 @@ def _date_faults(start: str | None, end: str | None) -> Iterator[Fault]:
         yield Fault(subject, "be a date", text, "write it like 2010-01-31")
     if start and end and not bad and start > end:
         yield Fault("data.end", f"be on or after data.start={start}", end, "swap the two dates")
+
+
+def _position_faults(bars: pd.DataFrame, start: str | None, end: str | None) -> Iterator[Fault]:
+    if bars.index.names[-1] == "position":
+        for subject, text in {"data.start": start, "data.end": end}.items():
+            if text is not None:
+                yield Fault(subject, "be left out of sequences, which have no dates", text, "remove it")
 
 
 def _is_date(text: str) -> bool:

@@ -109,7 +109,8 @@ def train_decoder(
     """
     started_s = time.perf_counter()
     model = build_decoder(config, mode=mode, seed=seed).train()
-    optimizer = build_optimizer(model, config.training.optimizer)
+    training = config.training
+    optimizer = build_optimizer(model, training.optimizer, total_steps=training.n_steps)
     steps: list[Step] = []
     for index, samples in enumerate(training_batches(config, seed=seed)):
         loss, accuracy = _step(model, optimizer, samples, index, config.training)

@@ -7,12 +7,12 @@ Q quantile levels.
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from finscale.core.errors import Fault
 
-__all__ = ["Batch", "ModelOutput", "State", "only_values"]
+__all__ = ["Batch", "ModelOutput", "State", "only_values", "without_padding"]
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,9 @@ class ModelOutput:
     Parameters
     ----------
     prediction : dict
-        By head: ``logits`` (B, C), C = 1 for a binary target; ``regression`` (B,); ``quantiles`` (B, H, Q);
-        ``forecast`` (B, H, C); ``next_symbol`` (B, T, C) of a decoder.
+        By head: ``logits`` (B, C), C = 1 for a binary target; ``classes`` (B, sum of C), those of
+        several columns side by side; ``regression`` (B,); ``quantiles`` (B, H, Q); ``forecast`` (B, H, C);
+        ``next_symbol`` (B, T, C) of a decoder.
     embedding : Tensor
         One vector per window (B, D).
     state : State or None
@@ -71,7 +72,13 @@ class ModelOutput:
 
 
 def only_values(
-    batch: Batch, state: State | None, *, window_shape: tuple[int, int], family: str, calendar: bool = False
+    batch: Batch,
+    state: State | None,
+    *,
+    window_shape: tuple[int, int],
+    family: str,
+    calendar: bool = False,
+    mask: bool = False,
 ) -> Float[Tensor, "B T F"]:
     """Return the bars of a batch; refuse whatever a model of whole windows would have to ignore.
 
@@ -85,15 +92,17 @@ def only_values(
         Name of the model in messages.
     calendar : bool
         Whether the model reads the calendar fields; they must then be there.
+    mask : bool
+        Whether the model reads the validity of bars; it may then be there.
 
     Raises
     ------
     Fault
         On another shape, on anything else in the batch, or without the calendar fields.
     """
-    extra = {"tokens": batch.tokens, "calendar": None if calendar else batch.calendar, "mask": batch.mask}
-    every = {**extra, "positions": batch.positions, "categories": batch.categories, "state": state}
-    unused = [name for name, field in every.items() if field is not None]
+    read = {"values", *(("calendar",) if calendar else ()), *(("mask",) if mask else ())}
+    every = {**vars(batch), "state": state}
+    unused = [name for name, field in every.items() if field is not None and name not in read]
     if unused:
         raise Fault("batch", f"hold values only for {family}", unused, "leave them out")
     if batch.values is None or tuple(batch.values.shape[1:]) != window_shape:
@@ -102,3 +111,10 @@ def only_values(
     if calendar and batch.calendar is None:
         raise Fault("batch.calendar", f"be given to this {family}", None, "its positions are the calendar")
     return batch.values
+
+
+def without_padding(
+    x_BTX: Shaped[Tensor, "B T X"], mask_BT: Bool[Tensor, "B T"] | None
+) -> Shaped[Tensor, "B T X"]:
+    """Return zeros where there is padding, whatever it holds (NaN too)."""
+    return x_BTX if mask_BT is None else x_BTX.masked_fill(~mask_BT[:, :, None], 0)

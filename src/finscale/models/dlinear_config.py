@@ -43,3 +43,8 @@ class DLinearConfig(Record):
             faults.append(Fault("individual", "be left out unless head.kind=forecast", got, "remove it"))
         raise_faults(faults)
         return self
+
+    @property
+    def reads_masks(self) -> bool:
+        """Whether windows may hold padding: every bar has weights of its own."""
+        return False

@@ -11,15 +11,37 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from finscale.core.config import Record
 from finscale.core.errors import Fault, raise_faults
 
-__all__ = ["ForecastHead", "HeadConfig", "LogitsHead", "QuantileHead", "RegressionHead", "head_width"]
+__all__ = [
+    "ClassesHead",
+    "ForecastHead",
+    "HeadConfig",
+    "LogitsHead",
+    "QuantileHead",
+    "RegressionHead",
+    "head_width",
+]
 
 Level = Annotated[float, Field(gt=0, lt=1)]
+NClasses = Annotated[int, Field(ge=2)]
 
 
 class LogitsHead(Record):
     """``logits`` (B, C): C is the ``n_outputs`` of the model, 1 for a binary target."""
 
     kind: Literal["logits"] = "logits"
+
+
+class ClassesHead(Record):
+    """``classes`` (B, sum of C): the logits of several target columns side by side.
+
+    Parameters
+    ----------
+    n_classes : tuple of int
+        C of each target column, in order.
+    """
+
+    kind: Literal["classes"] = "classes"
+    n_classes: Annotated[tuple[NClasses, ...], Field(min_length=1)]
 
 
 class RegressionHead(Record):
@@ -94,7 +116,9 @@ class ForecastHead(Record):
         return tuple(range(n_features)) if self.columns is None else self.columns
 
 
-HeadConfig = Annotated[LogitsHead | RegressionHead | QuantileHead | ForecastHead, Field(discriminator="kind")]
+HeadConfig = Annotated[
+    LogitsHead | ClassesHead | RegressionHead | QuantileHead | ForecastHead, Field(discriminator="kind")
+]
 
 
 def head_width(head: HeadConfig, *, n_outputs: int = 1) -> int:
@@ -114,6 +138,8 @@ def head_width(head: HeadConfig, *, n_outputs: int = 1) -> int:
         return n_outputs
     if n_outputs != 1:
         raise Fault("n_outputs", f"be left out under head.kind={head.kind}", n_outputs, "remove it")
+    if isinstance(head, ClassesHead):
+        return sum(head.n_classes)
     if isinstance(head, QuantileHead):
         return len(head.horizons) * len(head.levels)
     return head.horizon * head.n_channels if isinstance(head, ForecastHead) else 1

@@ -1,10 +1,13 @@
 """First weights, from a generator of their own.
 
-Matrices start normal with variance 1 / fan_in, so that widths from 8 to 2048 start alike; what a block adds
-to the residual stream starts smaller by sqrt(2 n_layers), so that depths do (Radford et al. 2019, GPT-2).
+``scaled``: matrices start normal with variance 1 / fan_in, so that widths from 8 to 2048 start alike; what a
+block adds to the residual stream starts smaller by sqrt(2 n_layers), so that depths do (Radford et al. 2019,
+GPT-2). ``torch``: matrices and biases start uniform within fan_in**-0.5 of zero, as torch starts a linear
+map, at a third of that variance and alike at all depths; the published models of forecasting start so.
 """
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,40 +16,55 @@ from finscale.models.layers.block import Block
 from finscale.models.layers.heads import ChannelLinear
 from finscale.models.layers.instance_norm import InstanceNorm
 
-__all__ = ["initialise"]
+__all__ = ["Initialisation", "initialise"]
 
-_FREE_STD = 0.02
+Initialisation = Literal["scaled", "torch"]
+
+_FREE = 0.02
 _SCALES = (nn.LayerNorm, nn.RMSNorm, nn.BatchNorm1d, InstanceNorm)
 
 
-def initialise(model: nn.Module, *, seed: int) -> None:
+def initialise(model: nn.Module, *, seed: int, kind: Initialisation = "scaled") -> None:
     """Set every parameter of ``model`` in place; equal seeds give equal weights on CPU.
 
-    Linear and convolution weights are normal with variance 1 / fan_in, symbols with variance 1, free
-    parameters (positions, class tokens) with standard deviation 0.02; norms start at 1, biases at 0.
+    Symbols start normal with variance 1, norms at 1 with biases at 0, and free parameters (positions, class
+    tokens) with standard deviation 0.02, or uniform within 0.02 of zero under ``torch``.
     The global random state is neither read nor advanced.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in model.modules():
             for name, parameter in module.named_parameters(recurse=False):
-                _fill(module, name, parameter, generator)
-        _calm_residual_branches([module for module in model.modules() if isinstance(module, Block)])
+                _fill(module, name, parameter, kind, generator)
+        if kind == "scaled":
+            _calm_residual_branches([module for module in model.modules() if isinstance(module, Block)])
 
 
-def _fill(module: nn.Module, name: str, parameter: Tensor, generator: torch.Generator) -> None:
-    if name == "bias":
+def _fill(
+    module: nn.Module, name: str, parameter: Tensor, kind: Initialisation, generator: torch.Generator
+) -> None:
+    n_read = _fan_in(module)
+    if n_read is not None and kind == "torch":
+        parameter.uniform_(-(n_read**-0.5), n_read**-0.5, generator=generator)
+    elif name == "bias":
         parameter.zero_()
+    elif n_read is not None:
+        parameter.normal_(0.0, n_read**-0.5, generator=generator)
     elif isinstance(module, _SCALES):
         parameter.fill_(1.0)
-    elif isinstance(module, nn.Linear | nn.Conv1d):
-        parameter.normal_(0.0, parameter[0].numel() ** -0.5, generator=generator)
-    elif isinstance(module, ChannelLinear):
-        parameter.normal_(0.0, parameter.shape[-1] ** -0.5, generator=generator)
     elif isinstance(module, nn.Embedding):
         parameter.normal_(0.0, 1.0, generator=generator)
+    elif kind == "torch":
+        parameter.uniform_(-_FREE, _FREE, generator=generator)
     else:
-        parameter.normal_(0.0, _FREE_STD, generator=generator)
+        parameter.normal_(0.0, _FREE, generator=generator)
+
+
+def _fan_in(module: nn.Module) -> int | None:
+    """Return how many numbers each output of a linear map reads; None for whatever is none."""
+    if isinstance(module, nn.Linear | nn.Conv1d):
+        return module.weight[0].numel()
+    return module.weight.shape[-1] if isinstance(module, ChannelLinear) else None
 
 
 def _calm_residual_branches(blocks: list[Block]) -> None:

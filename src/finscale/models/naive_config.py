@@ -28,3 +28,8 @@ class NaiveConfig(Record):
     family: Literal["naive"] = "naive"
     season_bars: PositiveInt = 1
     head: ForecastHead
+
+    @property
+    def reads_masks(self) -> bool:
+        """Whether windows may hold padding."""
+        return False

@@ -6,19 +6,22 @@ P patches, S tokens of a sequence, D d_model, X values the head reads of one seq
 
 from typing import Any
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from finscale.models.contract import Batch, ModelOutput, State, only_values
+from finscale.core.errors import Fault
+from finscale.models.contract import Batch, ModelOutput, State, only_values, without_padding
 from finscale.models.counting import n_patches
 from finscale.models.head_config import ForecastHead, head_width
 from finscale.models.layers.attention import Place
-from finscale.models.layers.block import Block, BlockStack, dropout_layer
+from finscale.models.layers.block import Block, BlockStack
 from finscale.models.layers.class_token import ClassToken
+from finscale.models.layers.dropout import dropout_layer
 from finscale.models.layers.heads import as_prediction, channel_map, head_map
 from finscale.models.layers.instance_norm import InstanceNorm, Moments
 from finscale.models.layers.norms import build_norm
-from finscale.models.layers.patching import PatchEmbedding, last_bars, split_channels
+from finscale.models.layers.patching import PatchEmbedding, last_bars, last_real, split_channels
 from finscale.models.layers.positions import Positions, build_positions
 from finscale.models.patchtst_config import PatchTSTConfig
 from finscale.models.position_config import CalendarConfig
@@ -71,46 +74,63 @@ class PatchTST(nn.Module):
             When the windows have another shape, or carry what this model cannot use.
         """
         values_BTF, moments = self._read(batch, state)
-        x_NSD = self.encode(values_BTF, batch.calendar)
-        read_BKX = self._pool(self.final_norm(x_NSD)).unflatten(0, (len(values_BTF), -1))
+        real_NS = None if batch.mask is None else self._real(batch.mask)
+        x_NSD = self.encode(values_BTF, self._calendar(batch), real_NS)
+        read_BKX = self._pool(self.final_norm(x_NSD), real_NS).unflatten(0, (-1, self.n_sequences))
         return ModelOutput(self._predict(read_BKX, moments), embedding=read_BKX.flatten(1))
 
     def encode(
-        self, values_BTF: Float[Tensor, "B T F"], calendar_BTf: Int[Tensor, "B T f"] | None = None
+        self,
+        values_BTF: Float[Tensor, "B T F"],
+        calendar_NPf: Int[Tensor, "N P f"] | None = None,
+        real_NS: Bool[Tensor, "N S"] | None = None,
     ) -> Float[Tensor, "N S D"]:
-        """Return the tokens of every sequence after the last block."""
-        x_NSD = self._tokens(values_BTF, calendar_BTf)
-        return self.blocks(x_NSD, place=Place.of(self.positions, None, like=x_NSD))
+        """Return the tokens of every sequence after the last block; none looks at one that is not real."""
+        x_NSD = self._tokens(values_BTF, calendar_NPf)
+        return self.blocks(x_NSD, place=Place.of(self.positions, None, like=x_NSD), mask=real_NS)
 
     def _read(self, batch: Batch, state: State | None) -> tuple[Float[Tensor, "B T F"], Moments | None]:
         """Return the features that are read, standardised where the model does so."""
-        calendar = isinstance(self.config.positions, CalendarConfig)
+        if batch.mask is not None and not self.config.reads_masks:
+            remedy = "its moments would count padding; choose layer_norm or rms_norm"
+            raise Fault("batch.mask", "be left out under norm=batch_norm", tuple(batch.mask.shape), remedy)
+        reads = {"calendar": isinstance(self.config.positions, CalendarConfig), "mask": True}
         shape = self.window_shape
-        values_BTF = only_values(batch, state, window_shape=shape, family="patchtst", calendar=calendar)
+        values_BTF = only_values(batch, state, window_shape=shape, family="patchtst", **reads)
         if self.independent and self.columns is not None:
             values_BTF = values_BTF[:, :, list(self.columns)]
-        return (values_BTF, None) if self.instance_norm is None else self.instance_norm(values_BTF)
+        if self.instance_norm is None:
+            return without_padding(values_BTF, batch.mask), None
+        return self.instance_norm(values_BTF, batch.mask)
 
     def _tokens(
-        self, values_BTF: Float[Tensor, "B T F"], calendar_BTf: Int[Tensor, "B T f"] | None
+        self, values_BTF: Float[Tensor, "B T F"], calendar_NPf: Int[Tensor, "N P f"] | None
     ) -> Float[Tensor, "N S D"]:
         x_NPD = self.embedding(split_channels(values_BTF) if self.independent else values_BTF)
-        x_NPD = self.positions.add(x_NPD, calendar=self._calendar(calendar_BTf))
+        x_NPD = self.positions.add(x_NPD, calendar=calendar_NPf)
         return self.dropout(x_NPD if self.class_token is None else self.class_token(x_NPD))
 
-    def _calendar(self, calendar_BTf: Int[Tensor, "B T f"] | None) -> Int[Tensor, "N P f"] | None:
-        """Return the calendar of every patch, that of its last bar."""
-        if calendar_BTf is None:
+    def _calendar(self, batch: Batch) -> Int[Tensor, "N P f"] | None:
+        """Return the calendar of every patch, that of its last real bar."""
+        if batch.calendar is None:
             return None
+        calendar_BTf = batch.calendar if batch.mask is None else last_real(batch.calendar, batch.mask)
         return calendar_BTf[:, self.last_bars].repeat_interleave(self.n_sequences, dim=0)
 
-    def _pool(self, x_NSD: Float[Tensor, "N S D"]) -> Float[Tensor, "N X"]:
-        pooling = self.config.pooling
-        if pooling == "mean":
-            return x_NSD.mean(dim=1)
+    def _real(self, mask_BT: Bool[Tensor, "B T"]) -> Bool[Tensor, "N S"]:
+        """Return which tokens are there: patches with a real bar, and the class token."""
+        real_NP = self.embedding.real(mask_BT).repeat_interleave(self.n_sequences, dim=0)
+        return real_NP if self.class_token is None else self.class_token.real(real_NP)
+
+    def _pool(
+        self, x_NSD: Float[Tensor, "N S D"], real_NS: Bool[Tensor, "N S"] | None
+    ) -> Float[Tensor, "N X"]:
+        pooling, x_NSD = self.config.pooling, without_padding(x_NSD, real_NS)
+        if pooling == "cls":
+            return x_NSD[:, 0]
         if pooling == "flatten":
             return x_NSD.flatten(1)
-        return x_NSD[:, 0 if pooling == "cls" else -1]
+        return _mean(x_NSD, real_NS) if pooling == "mean" else _last(x_NSD, real_NS)
 
     def _predict(self, read_BKX: Float[Tensor, "B K X"], moments: Moments | None) -> dict[str, Tensor]:
         head, read_BKX = self.config.head, self.head_dropout(read_BKX)
@@ -126,6 +146,20 @@ class PatchTST(nn.Module):
             return prediction
         columns = range(self.n_sequences) if self.independent else self.columns
         return {"forecast": self.instance_norm.inverse(prediction["forecast"], moments, columns)}
+
+
+def _mean(x_NSD: Tensor, real_NS: Tensor | None) -> Float[Tensor, "N D"]:
+    if real_NS is None:
+        return x_NSD.mean(dim=1)
+    return x_NSD.sum(dim=1) / real_NS.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def _last(x_NSD: Tensor, real_NS: Tensor | None) -> Float[Tensor, "N D"]:
+    if real_NS is None:
+        return x_NSD[:, -1]
+    places_S = torch.arange(real_NS.shape[1], device=real_NS.device)
+    at_N = (real_NS * places_S).argmax(dim=1)
+    return x_NSD.take_along_dim(at_N[:, None, None], dim=1)[:, 0]
 
 
 def _positions(config: PatchTSTConfig, n_positions: int) -> Positions:

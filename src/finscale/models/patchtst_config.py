@@ -53,14 +53,21 @@ class PatchTSTConfig(Record):
         On what the head reads.
     head_per_channel : bool
         Whether every channel has a forecast map of its own (independent channels).
+    initialisation : str
+        First weights: ``scaled`` to width and depth, or as ``torch`` starts a linear map.
     head : HeadConfig
         What is predicted.
 
     Notes
     -----
+    Padding (``Batch.mask``) counts for nothing: not in the moments of ``instance_norm``, and as 0 in a patch
+    that holds real bars beside it. A patch of padding alone is never attended to, is left out of ``mean``, is
+    zero under ``flatten``; ``last`` is the last patch with a real bar. A window without one is read as zeros.
+    The moments of ``batch_norm`` cannot leave padding out, so under it a mask is refused.
+
     Nie et al. 2023, "A Time Series is Worth 64 Words". Published: independent channels, pad_end, batch_norm
-    after the sum, revin, flatten, a shared head. The published attention also hands its scores on from layer
-    to layer; ours does not.
+    after the sum, revin, flatten, a shared head, torch's first weights. The published attention also hands
+    its scores on from layer to layer; ours does not.
     """
 
     family: Literal["patchtst"] = "patchtst"
@@ -80,6 +87,7 @@ class PatchTSTConfig(Record):
     positions: PositionConfig = LearnedConfig()
     head_dropout: Dropout = 0.0
     head_per_channel: bool = False
+    initialisation: Literal["scaled", "torch"] = "scaled"
     head: HeadConfig = LogitsHead()
 
     @model_validator(mode="after")
@@ -104,6 +112,11 @@ class PatchTSTConfig(Record):
     def ties_columns(self) -> bool:
         """Whether a forecast needs to know which feature each of its channels is."""
         return self.channels == "independent" or self.instance_norm != "none"
+
+    @property
+    def reads_masks(self) -> bool:
+        """Whether windows may hold padding."""
+        return self.norm != "batch_norm"
 
     def n_channels(self, n_features: int) -> int:
         """Return how many sequences one window becomes: 1 when mixed, else the features that are read.

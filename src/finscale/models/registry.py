@@ -77,7 +77,7 @@ def build_model(
 
     with torch.random.fork_rng(devices=[]):
         model = _build(config, n_features, context_length, n_outputs)
-    initialise(model, seed=seed)
+    initialise(model, seed=seed, kind=getattr(config, "initialisation", "scaled"))
     return model
 
 

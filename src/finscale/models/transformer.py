@@ -13,8 +13,9 @@ from finscale.core.errors import Fault
 from finscale.models.contract import Batch, ModelOutput, State
 from finscale.models.layers.attention import Place
 from finscale.models.layers.bar_embedding import BarEmbedding
-from finscale.models.layers.block import Block, BlockStack, BlockState, dropout_layer
+from finscale.models.layers.block import Block, BlockStack, BlockState
 from finscale.models.layers.counts import output_width
+from finscale.models.layers.dropout import dropout_layer
 from finscale.models.layers.heads import as_prediction
 from finscale.models.layers.norms import build_norm
 from finscale.models.layers.positions import build_positions
@@ -183,4 +184,4 @@ def _last(x_BTD: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"] | None, n: in
         return x_BTD[:, -n:]
     last_B = (mask * torch.arange(mask.shape[1], device=mask.device)).argmax(dim=1)
     at_Bn = (last_B[:, None] + torch.arange(1 - n, 1, device=mask.device)).clamp(min=0)
-    return x_BTD[torch.arange(len(x_BTD), device=mask.device)[:, None], at_Bn]
+    return x_BTD[torch.arange(x_BTD.shape[0], device=mask.device)[:, None], at_Bn]

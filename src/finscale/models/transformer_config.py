@@ -122,6 +122,11 @@ class TransformerConfig(Record):
         return {"mha": self.n_heads, "mqa": 1}.get(self.attention, self.n_kv_heads or self.n_heads)
 
     @property
+    def reads_masks(self) -> bool:
+        """Whether windows may hold padding."""
+        return True
+
+    @property
     def predicts_symbols(self) -> bool:
         """Whether the output is the next symbol."""
         return self.vocab_size is not None and self.head is None

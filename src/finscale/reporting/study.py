@@ -59,6 +59,7 @@ class Provenance(Record):
 class Checklist(Record):
     """What only the run knows of the reporting checklist; the report adds what it counted itself."""
 
+    model: str
     which_n: str
     d_definition: str
     checkpoint: str

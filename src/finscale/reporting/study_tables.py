@@ -164,6 +164,7 @@ def checklist_table(study: ReportInput) -> Table:
     rows = [
         ("form tested", "a line in log10 N; a constant and E + A N^-alpha are fitted beside it"),
         ("units", "nats of log loss per window; slope in nats per decade of N"),
+        ("model", told.model),
         ("which N", told.which_n),
         ("D", told.d_definition),
         ("runs per cell", f"{seeds} seeds, retrained after the search; the search's own value is not used"),

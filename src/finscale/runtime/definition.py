@@ -6,18 +6,19 @@ from typing import Any
 
 from pydantic import Field
 
-from finscale.archgrid.enumerate import BASE
+from finscale.archgrid.enumerate import DIMENSIONS, FAMILIES, GridConfig, grid_base
 from finscale.core.budgets import Cell, parse_budget, parse_horizon
 from finscale.core.config import Record
 from finscale.core.errors import Fault, FinscaleError, raise_faults, suggest
-from finscale.models.config import PatchTSTConfig, parse_model_config
 from finscale.search.config import SearchConfig
-from finscale.training.config import ExecutionConfig
+from finscale.training.config import ExecutionConfig, SharedTraining
+from finscale.training.export_config import ExportSettings
 from finscale.training.run_spec import RunSpec
 from finscale.windows.experiment import ExperimentConfig
 
 __all__ = [
     "RUNTIME_KEYS",
+    "SET_ELSEWHERE",
     "GridSettings",
     "Paths",
     "ScalingSettings",
@@ -56,23 +57,21 @@ class GridSettings(Record):
     tolerance: float = Field(default=0.25, gt=0, lt=1)
 
 
-class TrainingSettings(Record):
-    """What every training of the experiment shares; the searched values come from the trial."""
+class TrainingSettings(SharedTraining, ExportSettings):
+    """What every training of the experiment shares; the searched values come from the trial.
+
+    Parameters
+    ----------
+    n_seeds : int
+        Trainings of a cell's winner.
+    """
 
     n_seeds: int = Field(default=3, ge=1)
-    optimizer: str = "adamw"
-    schedule: str = "cosine"
-    clip_norm: float | None = Field(default=1.0, gt=0)
-    patience: int = Field(default=10, ge=1)
-    min_delta: float = Field(default=1e-3, ge=0)
-    effective_batch_size: int = Field(default=128, ge=1)
-    max_epochs: int | None = Field(default=None, ge=1)
-    max_steps: int | None = Field(default=None, ge=1)
 
     @property
     def shared(self) -> dict[str, Any]:
         """The fields of `TrainingConfig` among them."""
-        return self.model_dump(exclude={"n_seeds"})
+        return self.model_dump(include=set(SharedTraining.model_fields))
 
 
 class ScalingSettings(Record):
@@ -94,8 +93,14 @@ _RESOLVED: dict[str, type[Record]] = {
     **_GROUPS,
     "cell": Cell,
     "definition": ExperimentConfig,
-    "model": PatchTSTConfig,
 }
+SET_ELSEWHERE = {
+    **dict.fromkeys(DIMENSIONS, "the grid lists it"),
+    "dropout": "hpo.space.dropout searches it",
+    "head": "the task says it",
+    "family": "the experiment's model_family says it",
+}
+"""Keys of a model's config that its block under ``model`` leaves to others."""
 
 
 def check_runtime_params(params: Mapping[str, Any]) -> None:
@@ -108,7 +113,9 @@ def check_runtime_params(params: Mapping[str, Any]) -> None:
 def resolve(
     parameters: Mapping[str, Any], *, sources: Iterable[str] | None, run_spec: RunSpec | None = None
 ) -> dict[str, Any]:
-    """Validate every group and add what nodes read: ``definition`` (the experiment) and ``cell``.
+    """Validate every group and add what nodes read: ``definition`` (the experiment), ``cell``, ``model``.
+
+    ``model`` goes in as one block of settings per family, and comes out as the config of the experiment's.
 
     Parameters
     ----------
@@ -117,7 +124,7 @@ def resolve(
     sources : iterable of str, optional
         Names of the bars in the catalog (``sp500`` for an entry ``bars_sp500``); None skips that check.
     run_spec : RunSpec, optional
-        A run to reproduce: its experiment is the definition, whatever conf says under that name.
+        A run to reproduce: its experiment is the definition and its model the model, whatever conf says.
 
     Raises
     ------
@@ -134,7 +141,7 @@ def resolve(
     names = None if sources is None else tuple(sources)
     definition = run_spec.experiment if run_spec else faults.catch(lambda: _experiment(parameters, names))
     groups = {name: faults.catch(functools.partial(_read_group, parameters, name)) for name in _GROUPS}
-    model = faults.catch(lambda: _model(parameters, definition))
+    models = _models(parameters, faults)
     faults.catch(lambda: _block(parameters))
     faults.raise_all()
     resolved = {name: record.model_dump(mode="json", exclude_unset=True) for name, record in groups.items()}
@@ -143,7 +150,7 @@ def resolve(
         **resolved,
         "cell": {"n_budget": n_budget, "horizon": parse_horizon(parameters["horizon"])},
         "definition": definition.model_dump(mode="json"),
-        "model": model.model_dump(mode="json"),
+        "model": (run_spec.model if run_spec else models[definition.model_family]).model_dump(mode="json"),
     }
 
 
@@ -196,6 +203,10 @@ def _experiment(parameters: Mapping[str, Any], sources: tuple[str, ...] | None) 
         block["seed"] = parameters["seed"]
     definition = ExperimentConfig.read({"name": name, **block}, subject="")
     faults = _Faults()
+    if definition.model_family not in FAMILIES:
+        rule = f"be {' or '.join(FAMILIES)}, which have a grid of architectures"
+        remedy = "train it from a run_spec: kedro run --pipelines training --params run_spec=<path>"
+        faults.add(Fault(f"experiments.{name}.model_family", rule, definition.model_family, remedy))
     source, legal = definition.data.source, (*(sources or ()), "file")
     if sources is not None and source not in legal:
         faults.add(Fault("data.source", "be bars of the catalog", source, suggest(source, legal)))
@@ -206,14 +217,22 @@ def _experiment(parameters: Mapping[str, Any], sources: tuple[str, ...] | None) 
     return definition
 
 
-def _model(parameters: Mapping[str, Any], definition: ExperimentConfig | None) -> Any:
-    """The model that the experiment names, with what conf says of it and the grid's first architecture."""
-    block = parameters["model"]
-    if "family" in block:
-        rule = "be left out: the experiment's model_family says it"
-        raise Fault("model.family", rule, block["family"], "remove it")
-    family = definition.model_family if definition else BASE.family
-    return parse_model_config({**BASE.model_dump(), **block, "family": family})
+def _models(parameters: Mapping[str, Any], faults: _Faults) -> dict[str, GridConfig]:
+    """What conf says of every family, at a grid's first architecture; all of it is checked, whatever runs."""
+    blocks = faults.catch(lambda: _group(parameters, "model")) or {}
+    for name in (name for name in blocks if name not in FAMILIES):
+        rule = "be the settings of a family with a grid of architectures"
+        faults.add(Fault(f"model.{name}", rule, blocks[name], suggest(name, FAMILIES)))
+    named = {f"model.{name}": block for name, block in blocks.items()}
+    return {name: faults.catch(functools.partial(_family, named, name, faults)) for name in FAMILIES}
+
+
+def _family(blocks: Mapping[str, Any], name: str, faults: _Faults) -> GridConfig:
+    settings = _group(blocks, f"model.{name}")
+    for key in (key for key in SET_ELSEWHERE if key in settings):
+        rule = f"be left out: {SET_ELSEWHERE[key]}"
+        faults.add(Fault(f"model.{name}.{key}", rule, settings.pop(key), "remove it"))
+    return grid_base(name, settings)
 
 
 def _block(parameters: Mapping[str, Any]) -> None:

@@ -1,9 +1,11 @@
-"""What the shell does with the domain's events: progress, MLflow, STOP files."""
+"""What the shell does with the domain's events: progress, MLflow, Weights & Biases, STOP files."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
+
+import pandas as pd
 
 from finscale.core.budgets import Cell
 from finscale.core.errors import FinscaleError
@@ -11,21 +13,28 @@ from finscale.core.files import read_json
 from finscale.runtime import trackers
 from finscale.runtime.progress import Tracker, track
 from finscale.runtime.stopping import STOP
+from finscale.runtime.wandb_runs import log_wandb_run
 from finscale.search.driver import SearchEvent, trial_directory
+from finscale.training.answer_table import answer_names
 from finscale.training.events import EpochEnd, Event
+from finscale.training.run_inputs import load_inputs
 from finscale.training.run_spec import RunSpec
 from finscale.training.winner import SeedRun
 
-__all__ = ["SearchListener", "SeedsListener", "log_seed_run", "watch_training"]
+__all__ = ["SearchListener", "SeedsListener", "log_seed_run", "log_winner", "watch_training"]
 
-_CURVE = {"train_loss": "train_loss", "val_loss": "val_loss", "learning_rate": "learning_rate"}
+_TYPES = {"i": "long", "f": "double"}
+_CURVE = ("train_loss", "val_loss", "learning_rate", "samples_per_s", "mfu")
 
 
 class SearchListener:
-    """Follow one search: progress per trial, a nested MLflow run per finished trial, ``data/STOP``."""
+    """Follow one search: progress per trial, a tracked run per finished trial, ``data/STOP``."""
 
-    def __init__(self, cell: Cell, study_folder: Path, tracker: Tracker) -> None:
+    def __init__(
+        self, cell: Cell, study_folder: Path, tracker: Tracker, *, wandb_project: str | None
+    ) -> None:
         self._cell, self._folder, self._tracker = cell, study_folder, tracker
+        self._wandb_project = wandb_project
         self._attributes: dict[int, dict[str, Any]] = {}
         self._best: float | None = None
 
@@ -50,7 +59,7 @@ class SearchListener:
         best = f", best {self._best:.4f}" if self._best is not None else ""
         self._tracker.advance(f"trial {event.number}: {shown}{best}")
         attributes = self._attributes.get(event.number, {})
-        trackers.log_child_run(
+        run = trackers.ChildRun(
             f"{self._cell.id} trial {event.number:04d}",
             params={**attributes, "outcome": outcome},
             metrics={"val_select_loss": value, "seconds": event.values["seconds"]}
@@ -60,14 +69,21 @@ class SearchListener:
             tags={"cell": self._cell.id, "kind": str(attributes.get("kind", "trial"))},
             failed=value is None,
         )
+        _log(run, self._wandb_project)
 
 
-def _curve(path: Path) -> dict[str, list[tuple[int, float]]]:
+def _log(run: trackers.ChildRun, wandb_project: str | None) -> None:
+    trackers.log_child_run(run)
+    if wandb_project is not None:
+        log_wandb_run(run, project=wandb_project)
+
+
+def _curve(path: Path) -> dict[str, list[tuple[int, Any]]]:
     try:
         epochs = read_json(path)["curve"]
     except (FinscaleError, KeyError):
         return {}
-    return {name: [(row["epoch"], row[key]) for row in epochs] for name, key in _CURVE.items()}
+    return {name: [(row["epoch"], row.get(name)) for row in epochs] for name in _CURVE}
 
 
 class SeedsListener:
@@ -109,12 +125,10 @@ def watch_training(label: str, n_epochs: int) -> Iterator[Any]:
 
 
 def log_seed_run(run: SeedRun) -> None:
-    """Record a final training as a nested MLflow run, with its curve and scores."""
-    curve = {
-        name: [(row.epoch, getattr(row, key)) for row in run.result.curve] for name, key in _CURVE.items()
-    }
+    """Record a final training in every tracker, with its curve and scores."""
+    curve = {name: [(row.epoch, getattr(row, name)) for row in run.result.curve] for name in _CURVE}
     scores = run.evaluation.scores if run.evaluation else {}
-    trackers.log_child_run(
+    child = trackers.ChildRun(
         f"{run.spec.cell.id} seed {run.spec.seed}" + (f" fold {run.spec.fold}" if run.spec.fold else ""),
         params={
             **run.spec.model.leaves("model"),
@@ -130,4 +144,42 @@ def log_seed_run(run: SeedRun) -> None:
         curve=curve,
         tags={"cell": run.spec.cell.id, "kind": "final"},
         failed=run.result.outcome != "complete",
+    )
+    _log(child, run.spec.experiment.wandb_project)
+
+
+def log_winner(runs: Sequence[SeedRun], folders: Sequence[Path], bars: pd.DataFrame) -> None:
+    """Record one finished training as a model that scores bars: of the last fold the best on ``val_select``.
+
+    Parameters
+    ----------
+    runs, folders
+        The trainings of a cell, and where they lie.
+    bars : DataFrame
+        Prepared bars, whose columns the model asks for; a panel's instruments and the times become columns.
+    """
+    last = max(run.spec.fold for run in runs)
+    able = [
+        (run.result.best_val_loss, folder)
+        for run, folder in zip(runs, folders, strict=True)
+        if run.spec.fold == last and run.evaluation is not None and run.result.best_val_loss is not None
+    ]
+    if not able:
+        return
+    _, folder = min(able)
+    spec = load_inputs(folder).spec
+    columns = bars.columns.drop(["session", "slot"], errors="ignore")
+    instrument = {"instrument": "string"}
+    trackers.log_scoring_model(
+        folder,
+        inputs={
+            **(instrument if "instrument" in bars.index.names else {}),
+            spec.time_name: "datetime",
+            **{str(name): _TYPES[bars[name].dtype.kind] for name in columns},
+        },
+        optional=("volume", "vix"),
+        outputs={
+            **{"date": "datetime", "at": "datetime", **instrument},
+            **dict.fromkeys(answer_names(spec), "double"),
+        },
     )

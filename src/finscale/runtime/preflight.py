@@ -12,6 +12,7 @@ import psutil
 
 from finscale.core.budgets import parse_budget
 from finscale.core.errors import Fault, FinscaleError, raise_faults, user_fault
+from finscale.models.config import AnyConfig, parse_model_config
 from finscale.runtime.definition import group
 from finscale.training.config import ExecutionConfig, resolve_device
 from finscale.windows.experiment import ExperimentConfig
@@ -53,24 +54,24 @@ def require_device(execution: ExecutionConfig, *, environment: str | None) -> st
         raise Fault(fault.subject, fault.rule, fault.got, remedy) from None
 
 
-def require_trainable(definition: ExperimentConfig) -> str:
-    """Return the task a model is trained on.
+def require_trainable(definition: ExperimentConfig, model: AnyConfig) -> str:
+    """Return the task that ``model`` is trained on.
 
     Raises
     ------
     FinscaleError
-        For what can be windowed but not trained: a task that no model here has a head for, contexts that
-        are masked, which a model of whole patches cannot read, and a split without ``val_score``.
+        For what can be windowed but not trained: a task that has no verdict here, contexts that are masked
+        where the model cannot read masks, and a split without ``val_score``.
     """
-    data, family = definition.data, definition.model_family
+    data, family = definition.data, model.family
     faults = []
     if parse_task(data.task).kind != "binary":
         rule = f"be direction or threshold_<x>pct to train a {family}"
         remedy = "for windows and baselines alone: kedro run --pipelines feature_engineering,dataset"
         faults.append(Fault("data.task", rule, data.task, remedy))
-    if data.min_context_length not in (None, data.context_length):
-        rule = f"be null to train a {family}, which reads whole contexts"
-        remedy = "remove it, or choose a shorter context_length"
+    if data.min_context_length not in (None, data.context_length) and not model.reads_masks:
+        rule = f"be null to train this {family}, which reads whole contexts"
+        remedy = "remove it, choose a shorter context_length, or a model that reads masks"
         faults.append(Fault("data.min_context_length", rule, data.min_context_length, remedy))
     if data.split.val_select_fraction == 1:
         rule = "be below 1 to train a model: the verdict rests on val_score, which would be empty"
@@ -98,9 +99,10 @@ def preflight(
         Loads and validates the experiment's bars.
     """
     data, execution = Path(group(parameters, "paths").data), group(parameters, "execution")
+    model = parse_model_config(parameters["model"])
     checks: list[tuple[str, Callable[[], str]]] = [
         ("device", lambda: require_device(execution, environment=environment)),
-        ("task", lambda: require_trainable(group(parameters, "definition"))),
+        ("task", lambda: require_trainable(group(parameters, "definition"), model)),
         ("free memory", _memory),
         ("free disk", lambda: _disk(data)),
         ("data folder writable", lambda: _writable(data)),
@@ -155,13 +157,12 @@ def _writable(folder: Path) -> str:
 def _largest_step(parameters: Mapping[str, Any], budgets: Iterable[str]) -> str:
     """Fit and step the largest admissible architecture of the largest budget on the real device."""
     from finscale.archgrid.batching import choose_batch
-    from finscale.archgrid.enumerate import enumerate_grid
-    from finscale.models.config import parse_model_config
+    from finscale.archgrid.enumerate import enumerate_grid, parse_grid_base
 
     data, execution = group(parameters, "definition").data, group(parameters, "execution")
     n_features = len(parameters["feature_sets"][data.feature_set])
     sizes = {"n_features": n_features, "context_length": data.context_length}
-    base, tolerance = group(parameters, "model"), group(parameters, "grid").tolerance
+    base, tolerance = parse_grid_base(parameters["model"]), group(parameters, "grid").tolerance
     for budget in sorted(map(parse_budget, budgets)):
         grid = enumerate_grid(budget, **sizes, base=base, tolerance=tolerance)
     largest = grid.iloc[-1]

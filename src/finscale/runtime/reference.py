@@ -3,15 +3,18 @@
 import inspect
 import re
 import typing
+from collections.abc import Container
 from types import NoneType, UnionType
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from finscale.models.config import PatchTSTConfig
+from finscale.archgrid.enumerate import FAMILIES
+from finscale.core.config import Record
 from finscale.runtime.definition import (
     RUNTIME_KEYS,
+    SET_ELSEWHERE,
     GridSettings,
     ScalingSettings,
     SweepSettings,
@@ -29,10 +32,10 @@ _GROUPS: dict[str, type[BaseModel]] = {
     "training": TrainingSettings,
     "execution": ExecutionConfig,
     "grid": GridSettings,
-    "model": PatchTSTConfig,
     "scaling": ScalingSettings,
     "sweep": SweepSettings,
 }
+_MODELS: dict[str, type[BaseModel]] = {f"model.{family}": config for family, config in FAMILIES.items()}
 
 
 def parameters_page() -> str:
@@ -49,20 +52,23 @@ def parameters_page() -> str:
         "The other groups belong in an environment's `parameters.yml`. An unknown key is an error.",
         "",
     ]
-    return "\n".join([*head, *(line for name, record in _GROUPS.items() for line in _section(name, record))])
+    groups = [line for name, record in _GROUPS.items() for line in _section(name, record)]
+    models = [line for name, record in _MODELS.items() for line in _section(name, record, SET_ELSEWHERE)]
+    return "\n".join([*head, *groups, *models])
 
 
-def _section(name: str, record: type[BaseModel]) -> list[str]:
+def _section(name: str, record: type[BaseModel], left_out: Container[str] = ()) -> list[str]:
     told = _descriptions(record)
+    fields = {field: info for field, info in record.model_fields.items() if field not in left_out}
     rows = [
         f"| `{field}` | {_type(info.annotation)} | {_default(info)} | {told.get(field, '')} |"
-        for field, info in record.model_fields.items()
+        for field, info in fields.items()
     ]
     table = ["| key | type | default | |", "|---|---|---|---|", *rows, ""]
     summary = (inspect.getdoc(record) or "").split("\n", maxsplit=1)[0]
     nested = [
         line
-        for field, info in record.model_fields.items()
+        for field, info in fields.items()
         for kind in _records(info.annotation)
         for line in _section(f"{name}.{field}{_tag(kind)}", kind)
     ]
@@ -110,10 +116,11 @@ def _short(record: BaseModel) -> str:
 
 
 def _descriptions(record: type[BaseModel]) -> dict[str, str]:
-    """Read the numpydoc parameters of a record's docstring."""
+    """Read the numpydoc parameters of the docstrings of a record and of those it extends."""
     found: dict[str, str] = {}
     names: list[str] = []
-    for line in (inspect.getdoc(record) or "").splitlines():
+    docs = [inspect.getdoc(base) or "" for base in reversed(record.__mro__) if issubclass(base, Record)]
+    for line in "\n".join(docs).splitlines():
         heading = re.fullmatch(r"([a-z_]+(?:, [a-z_]+)*) : .*", line)
         if heading:
             names = heading[1].split(", ")

@@ -1,4 +1,7 @@
-"""How a run is asked to stop: a signal or a STOP_NOW file saves and ends, a second signal exits at once."""
+"""How a run is asked to stop, or to wait for a device to cool.
+
+A signal, a STOP_NOW file or heat saves and ends; a second signal exits at once.
+"""
 
 import contextlib
 import os
@@ -11,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from finscale.core.errors import Interrupted
+from finscale.runtime.hardware import HARDWARE, Hardware
 
 __all__ = ["STOP", "Stopper"]
 
@@ -18,9 +22,16 @@ _POLL_S = 0.5
 
 
 class Stopper:
-    """The process-wide answer to *should I stop?*; cheap enough to ask at every optimizer step."""
+    """The process-wide answer to *should I stop?*; cheap enough to ask at every optimizer step.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    hardware : Hardware
+        Watch over the machine; once it has said stop, the command ends.
+    """
+
+    def __init__(self, hardware: Hardware = HARDWARE) -> None:
+        self._hardware = hardware
         self._signal: int | None = None
         self._folder: Path | None = None
         self._next_look = 0.0
@@ -53,14 +64,19 @@ class Stopper:
         """Whether the run should save and end now."""
         if self._signal is not None or self._found:
             return True
+        self._found = self._hardware.must_stop
         if self._folder is not None and time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + _POLL_S
-            self._found = (self._folder / "STOP_NOW").exists()
+            self._found = self._found or (self._folder / "STOP_NOW").exists()
         return self._found
+
+    def should_pause(self) -> bool:
+        """Whether training should wait for the device to cool."""
+        return self._hardware.must_pause
 
     @property
     def exit_code(self) -> int:
-        """130 after SIGINT, 143 after SIGTERM, 0 after a STOP file."""
+        """130 after SIGINT, 143 after SIGTERM, 0 after a STOP file or heat."""
         return 0 if self._signal is None else 128 + self._signal
 
     def raise_if_requested(self, saved: str) -> None:

@@ -7,9 +7,12 @@ import contextlib
 import fcntl
 import functools
 import logging
+import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -21,11 +24,22 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 
+import finscale
 from finscale.core.config import Record
+from finscale.prediction import RUN_FILES
 from finscale.runtime.definition import group
 from finscale.runtime.resolvers import project_root
 
-__all__ = ["TrackingHooks", "log_child_run", "log_figure", "log_metrics"]
+__all__ = [
+    "ChildRun",
+    "TrackingHooks",
+    "answers",
+    "is_finite",
+    "log_child_run",
+    "log_figure",
+    "log_metrics",
+    "log_scoring_model",
+]
 
 logger = logging.getLogger(__name__)
 _PROBE_S = 2.0
@@ -45,7 +59,7 @@ class TrackingHooks(MlflowHook):
         config = context.config_loader["mlflow"]
         uri = config["server"]["mlflow_tracking_uri"]
         local = f"sqlite:///{project_root()}/mlflow.db"
-        if not _answers(uri):
+        if not answers(uri):
             logger.warning(
                 "MLflow at %s did not answer in %.0f s; tracking to %s instead", uri, _PROBE_S, local
             )
@@ -54,6 +68,7 @@ class TrackingHooks(MlflowHook):
         context.config_loader["mlflow"] = config
         # MLflow sets its own level when it is imported
         logging.getLogger("mlflow").setLevel(logging.WARNING)
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         with _first_use(Path(project_root())):
             super().after_context_created(context)
 
@@ -126,7 +141,7 @@ def log_metrics(metrics: Mapping[str, float]) -> None:
     """Log finite numbers on the session's run."""
     import mlflow
 
-    mlflow.log_metrics({name: float(value) for name, value in metrics.items() if _is_finite(value)})
+    mlflow.log_metrics({name: float(value) for name, value in metrics.items() if is_finite(value)})
 
 
 @_quietly
@@ -137,50 +152,94 @@ def log_figure(figure: Any, name: str) -> None:
     mlflow.log_figure(figure, f"figures/{name}.html")
 
 
-@_quietly
-def log_child_run(
-    name: str,
-    *,
-    params: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    curve: Mapping[str, list[tuple[int, float]]],
-    tags: Mapping[str, str],
-    failed: bool = False,
-) -> None:
-    """Record a finished trial or seed as a nested run, in three calls.
+@dataclass(frozen=True)
+class ChildRun:
+    """A finished trial or seed, as trackers record it.
 
     Parameters
     ----------
+    params : mapping
+        As executed.
+    metrics : mapping
+        Scores; what is not a finite number is left out.
     curve : mapping
         Metric name to (epoch, value) pairs.
+    tags : mapping
+        ``cell`` and ``kind``.
     """
+
+    name: str
+    params: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    curve: Mapping[str, Sequence[tuple[int, Any]]]
+    tags: Mapping[str, str]
+    failed: bool = False
+
+
+@_quietly
+def log_child_run(run: ChildRun) -> None:
+    """Record a finished trial or seed as a nested run, in three calls."""
     import mlflow
     from mlflow.entities import Metric, Param, RunTag
 
     parent = mlflow.active_run().info
     client = mlflow.MlflowClient()
     now = int(time.time() * 1000)
-    run = client.create_run(
-        parent.experiment_id, run_name=name, tags={"mlflow.parentRunId": parent.run_id, **tags}
+    recorded = client.create_run(
+        parent.experiment_id, run_name=run.name, tags={"mlflow.parentRunId": parent.run_id, **run.tags}
     )
-    points = [(key, epoch, value) for key, pairs in curve.items() for epoch, value in pairs]
-    points += [(key, 0, value) for key, value in metrics.items()]
+    # scores first: a call takes a thousand numbers, which a long curve would fill
+    points = [(key, 0, value) for key, value in run.metrics.items()]
+    points += [(key, epoch, value) for key, pairs in run.curve.items() for epoch, value in pairs]
+    metrics = [Metric(key, float(value), now, epoch) for key, epoch, value in points if is_finite(value)]
     client.log_batch(
-        run.info.run_id,
-        metrics=[Metric(key, float(value), now, epoch) for key, epoch, value in points if _is_finite(value)][
-            :1000
-        ],
-        params=[Param(key, str(value)[:_PARAM_LIMIT]) for key, value in params.items()][:100],
-        tags=[RunTag("kind", tags.get("kind", name))],
+        recorded.info.run_id,
+        metrics=metrics[:1000],
+        params=[Param(key, str(value)[:_PARAM_LIMIT]) for key, value in run.params.items()][:100],
+        tags=[RunTag("kind", run.tags["kind"])],
     )
-    client.set_terminated(run.info.run_id, status="FAILED" if failed else "FINISHED")
+    client.set_terminated(recorded.info.run_id, status="FAILED" if run.failed else "FINISHED")
 
 
-def _is_finite(value: Any) -> bool:
+@_quietly
+def log_scoring_model(
+    folder: Path, *, inputs: Mapping[str, str], optional: Collection[str], outputs: Mapping[str, str]
+) -> None:
+    """Log a finished run on the session's run, as a pyfunc model that is code and data, without a pickle.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run, see `finscale.prediction.RUN_FILES`.
+    inputs, outputs : mapping
+        Column to MLflow type (``datetime``, ``double`` ...).
+    optional : collection of str
+        Inputs that may be left out.
+    """
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    asked = [ColSpec(kind, name, required=name not in optional) for name, kind in inputs.items()]
+    given = [ColSpec(kind, name) for name, kind in outputs.items()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice on type hints and examples: the signature says it all
+        mlflow.pyfunc.log_model(
+            name="winner",
+            python_model=str(Path(__file__).with_name("scoring_model.py")),
+            artifacts={Path(name).stem: str(folder / name) for name in RUN_FILES},
+            signature=ModelSignature(inputs=Schema(asked), outputs=Schema(given)),
+            # named, so that nothing is looked up
+            pip_requirements=[f"finscale=={finscale.__version__}"],
+        )
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a tracker can keep ``value`` as a number."""
     return isinstance(value, int | float) and abs(float(value)) < float("inf")
 
 
-def _answers(uri: str) -> bool:
+def answers(uri: str) -> bool:
     """Whether something listens at an http(s) tracking address; files and databases always do."""
     address = urlparse(uri)
     if address.scheme not in ("http", "https"):

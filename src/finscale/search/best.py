@@ -73,6 +73,7 @@ class BestParams(Record):
     n_trials: int
     timestamp: AwareDatetime
     arch_id: str
+    model_family: str
     study_name: str
     trial_number: int
     seed: int
@@ -106,7 +107,7 @@ def best_of(study: optuna.Study) -> BestParams | None:
         trial_number=trial.number,
         stopped_epoch=known.get("stopped_epoch"),
         baselines=study.user_attrs["baselines"],
-        **{name: known[name] for name in ("arch_id", "seed", "data_hash", "config_hash")},
+        **{name: known[name] for name in ("arch_id", "model_family", "seed", "data_hash", "config_hash")},
     )
 
 

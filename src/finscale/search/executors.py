@@ -15,9 +15,26 @@ from typing import Any, Self
 from finscale.search.attempts import Job, run_attempt
 from finscale.search.outcomes import TrialOutcome
 
-__all__ = ["Executor", "Finished", "InlineExecutor", "OnReport"]
+__all__ = ["Executor", "Finished", "InlineExecutor", "OnReport", "once_resumed", "unpaused"]
 
 OnReport = Callable[[int, Mapping[str, Any]], None]
+_PAUSE_POLL_S = 0.5
+
+
+def unpaused() -> bool:
+    """Do not pause."""
+    return False
+
+
+def once_resumed(should_stop: Callable[[], bool], should_pause: Callable[[], bool]) -> Callable[[], bool]:
+    """Return a ``should_stop`` that a pause holds up: training waits inside, unless it is to stop."""
+
+    def ask() -> bool:
+        while not (stopping := should_stop()) and should_pause():
+            time.sleep(_PAUSE_POLL_S)
+        return stopping
+
+    return ask
 
 
 @dataclass(frozen=True)
@@ -75,11 +92,19 @@ class InlineExecutor(Executor):
     ----------
     should_stop : callable
         Asked by the running attempt, since nobody can call `cancel` while it runs.
+    should_pause : callable
+        Asked likewise; while it says so, the attempt waits.
     """
 
-    def __init__(self, *, on_report: OnReport, should_stop: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        *,
+        on_report: OnReport,
+        should_stop: Callable[[], bool],
+        should_pause: Callable[[], bool] = unpaused,
+    ) -> None:
         super().__init__(n_slots=1, on_report=on_report)
-        self._should_stop = should_stop
+        self._should_stop = once_resumed(should_stop, should_pause)
         self._waiting: deque[Job] = deque()
         self._cancelled: set[int] = set()
 

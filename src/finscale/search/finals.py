@@ -11,6 +11,7 @@ from finscale.core.hashing import content_hash
 from finscale.search.attempts import Job
 from finscale.search.executors import Executor
 from finscale.training.config import ExecutionConfig
+from finscale.training.event_log import logged
 from finscale.training.events import EpochEnd, Event
 from finscale.training.run_spec import RunSpec, fingerprint
 from finscale.windows.data import load_windows
@@ -102,7 +103,7 @@ def train_final(
         load_windows(Path(payload["windows"])),
         directory=directory,
         execution=ExecutionConfig.read(payload["execution"], subject="execution"),
-        on_event=listen,
+        on_event=logged(directory, listen),
         should_stop=should_stop,
     )
     value = result.best_val_loss if result.outcome == "complete" else None

@@ -7,6 +7,7 @@ from typing import Any
 
 from finscale.training.checkpoint import clear_checkpoints
 from finscale.training.config import ExecutionConfig
+from finscale.training.event_log import logged
 from finscale.training.events import EpochEnd, Event
 from finscale.training.loop import train
 from finscale.training.result import TrainingResult
@@ -48,18 +49,19 @@ def train_trial(
         See `finscale.search.attempts.TrialFunction`; every epoch is reported.
     """
     spec = RunSpec.read({**payload["spec"], "batch": payload["batch"]}, subject="trial")
+    windows = load_windows(Path(payload["windows"]))
     result = train(
         spec,
-        load_windows(Path(payload["windows"])),
+        windows,
         directory=directory,
         execution=ExecutionConfig.read(payload["execution"], subject="execution"),
-        on_event=lambda event: _report_epoch(event, report),
+        on_event=logged(directory, lambda event: _report_epoch(event, report)),
         should_stop=should_stop,
     )
     if result.outcome != "stopped":
         clear_checkpoints(directory)
         (directory / "best.safetensors").unlink(missing_ok=True)
-    return _outcome(result)
+    return _outcome(result, n_rows=len(windows.origins["val_select"]))
 
 
 def _report_epoch(event: Event, report: Callable[[Mapping[str, Any]], None]) -> None:
@@ -67,8 +69,9 @@ def _report_epoch(event: Event, report: Callable[[Mapping[str, Any]], None]) -> 
         report(asdict(event))
 
 
-def _outcome(result: TrainingResult) -> dict[str, Any]:
-    metrics = result.model_dump(mode="json", include=set(_RECORDED))
+def _outcome(result: TrainingResult, *, n_rows: int) -> dict[str, Any]:
+    executed = result.executed.model_dump(mode="json", include={"optimizer", "schedule", "precision"})
+    metrics = {**result.model_dump(mode="json", include=set(_RECORDED)), **executed, "val_select_n": n_rows}
     batch = result.batch.model_dump() if result.batch else {}
     reason = "the loss is not finite" if result.outcome == "diverged" else ""
     value = result.best_val_loss if result.outcome == "complete" else None

@@ -25,7 +25,10 @@ from finscale.windows.experiment import ExperimentConfig
 
 __all__ = ["Planner", "identify", "training_config"]
 
-_NEUTRAL: Any = {"title": True, "mlflow_experiment": True, "data": {"split", "path", "allow_few_positives"}}
+_NEUTRAL: Any = {
+    **dict.fromkeys(("title", "mlflow_experiment", "wandb_project"), True),
+    "data": {"split", "path", "allow_few_positives"},
+}
 
 
 def training_config(defaults: Mapping[str, Any], searched: Mapping[str, Any]) -> TrainingConfig:
@@ -104,8 +107,8 @@ class Planner:
             "windows": str(self.windows_directory),
             "execution": self.execution.model_dump(mode="json"),
         }
-        hashes = {"config_hash": self.provenance.config_hash, "data_hash": self.provenance.data_hash}
-        return TrialPlan(payload, {"seed": spec.seed, **hashes})
+        origin = self.provenance.model_dump(exclude={"created_at", "dirty"})
+        return TrialPlan(payload, {"seed": spec.seed, "model_family": spec.model.family, **origin})
 
     def check(self, proposal: Proposal) -> None:
         """Refuse windows that are not those of this study, before the first trial; every fault at once."""

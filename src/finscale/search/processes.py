@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
@@ -20,7 +20,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from finscale.search.attempts import Job, run_attempt
-from finscale.search.executors import Executor, Finished, OnReport
+from finscale.search.executors import Executor, Finished, OnReport, unpaused
 from finscale.search.lifeline import die_with_driver, die_with_parent
 from finscale.search.outcomes import TrialOutcome, of_dead_process, of_exception
 
@@ -38,10 +38,19 @@ class _Child:
 
 
 class ProcessExecutor(Executor):
-    """Run every attempt in a fresh process."""
+    """Run every attempt in a fresh process.
 
-    def __init__(self, *, n_slots: int, on_report: OnReport) -> None:
+    Parameters
+    ----------
+    should_pause : callable
+        Asked at every `poll`; while it says so, attempts wait at their next step.
+    """
+
+    def __init__(
+        self, *, n_slots: int, on_report: OnReport, should_pause: Callable[[], bool] = unpaused
+    ) -> None:
         super().__init__(n_slots=n_slots, on_report=on_report)
+        self._should_pause, self._is_paused = should_pause, False
         method = "forkserver" if sys.platform == "linux" else "spawn"
         self._context: Any = multiprocessing.get_context(method)
         self._children: dict[int, _Child] = {}
@@ -58,9 +67,12 @@ class ProcessExecutor(Executor):
             process.start()
         theirs.close()
         self._children[job.number] = _Child(process, ours, time.monotonic())
+        if self._is_paused:
+            self._send(job.number, "pause")
 
     def poll(self, timeout_s: float) -> list[Finished]:
         """Read what the children sent; a child that closed its pipe without an outcome has died."""
+        self._pause_or_go_on()
         numbers = {child.connection: number for number, child in self._children.items()}
         ready = wait(list(numbers), timeout_s)
         ended = [(numbers[pipe], self._read(numbers[pipe])) for pipe in ready]  # type: ignore[index]
@@ -68,8 +80,7 @@ class ProcessExecutor(Executor):
 
     def cancel(self, number: int) -> None:
         """Send the word; a child that is gone already shows in `poll`."""
-        with contextlib.suppress(OSError, KeyError):
-            self._children[number].connection.send("stop")
+        self._send(number, "stop")
 
     def close(self) -> None:
         """Kill every child."""
@@ -79,6 +90,16 @@ class ProcessExecutor(Executor):
             child.process.join(_JOIN_S)
             child.connection.close()
         self._children.clear()
+
+    def _send(self, number: int, word: str) -> None:
+        with contextlib.suppress(OSError, KeyError):
+            self._children[number].connection.send(word)
+
+    def _pause_or_go_on(self) -> None:
+        if self._should_pause() != self._is_paused:
+            self._is_paused = not self._is_paused
+            for number in self._children:
+                self._send(number, "pause" if self._is_paused else "go on")
 
     def _read(self, number: int) -> TrialOutcome | None:
         """Pass reports on; return the outcome once it is there."""
@@ -153,16 +174,19 @@ class _Channel:
     """The child's end of the pipe."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection, self._stopping = connection, False
+        self._connection, self._word = connection, "go on"
 
     def should_stop(self) -> bool:
-        """Whether the driver said stop, now or before; a driver that is gone counts as one that did."""
+        """Whether the driver said stop, now or before; a driver that is gone counts as one that did.
+
+        A pause is waited out in here.
+        """
         try:
-            if not self._stopping and self._connection.poll():
-                self._stopping = self._connection.recv() == "stop"
+            while self._word != "stop" and (self._word == "pause" or self._connection.poll()):
+                self._word = self._connection.recv()
         except (EOFError, OSError):
-            self._stopping = True
-        return self._stopping
+            self._word = "stop"
+        return self._word == "stop"
 
     def report(self, values: Mapping[str, Any]) -> None:
         """Send values to the driver."""

@@ -22,7 +22,7 @@ from finscale.core.config import Record
 from finscale.search.best import BEST_FILE, BestParams, best_trial, write_best
 from finscale.search.config import SearchConfig
 from finscale.search.driver import Driver, DriverResult, SearchEvent, ignore
-from finscale.search.executors import Executor, InlineExecutor
+from finscale.search.executors import Executor, InlineExecutor, unpaused
 from finscale.search.extremes import Corner, corners
 from finscale.search.planner import Planner, identify, training_config
 from finscale.search.processes import ProcessExecutor
@@ -93,6 +93,7 @@ def run_search(
     seed: int,
     on_event: Callable[[SearchEvent], None] = ignore,
     should_stop: Callable[[], bool] = never,
+    should_pause: Callable[[], bool] = unpaused,
 ) -> SearchResult:
     """Search one cell, or go on with its search.
 
@@ -114,6 +115,8 @@ def run_search(
         Of the proposals; each trial trains with a seed derived from it and its number.
     on_event, should_stop : callable
         See `finscale.search.driver.Driver`; a file ``STOP_NOW`` in the study's directory stops as well.
+    should_pause : callable
+        While it says so, running trials wait at their next step.
 
     Raises
     ------
@@ -153,7 +156,15 @@ def run_search(
             identity=identity,
             attributes={"baselines": dict(baselines), "cell": cell.id, "experiment": experiment.name},
         )
-        ended = _drive(study, config, proposer, planner, on_event=on_event, should_stop=should_stop)
+        ended = _drive(
+            study,
+            config,
+            proposer,
+            planner,
+            on_event=on_event,
+            should_stop=should_stop,
+            should_pause=should_pause,
+        )
         write_trials(study, study_directory / TRIALS_FILE)
         return _result(study, config, ended, corners(grid), write_best(study, study_directory / BEST_FILE))
 
@@ -166,6 +177,7 @@ def _drive(
     *,
     on_event: Callable[[SearchEvent], None],
     should_stop: Callable[[], bool],
+    should_pause: Callable[[], bool],
 ) -> DriverResult:
     directory = planner.study_directory
     stop_now = directory / "STOP_NOW"
@@ -173,7 +185,7 @@ def _drive(
     def stopping() -> bool:
         return should_stop() or stop_now.exists()
 
-    with _executor(config, on_event, stopping) as executor:
+    with _executor(config, on_event, stopping, should_pause) as executor:
         driver = Driver(
             study,
             proposer,
@@ -193,14 +205,17 @@ def _drive(
 
 
 def _executor(
-    config: SearchConfig, on_event: Callable[[SearchEvent], None], should_stop: Callable[[], bool]
+    config: SearchConfig,
+    on_event: Callable[[SearchEvent], None],
+    should_stop: Callable[[], bool],
+    should_pause: Callable[[], bool],
 ) -> Executor:
     def on_report(number: int, values: Mapping[str, Any]) -> None:
         on_event(SearchEvent("progress", number, values))
 
     if config.executor == "inline":
-        return InlineExecutor(on_report=on_report, should_stop=should_stop)
-    return ProcessExecutor(n_slots=config.n_slots, on_report=on_report)
+        return InlineExecutor(on_report=on_report, should_stop=should_stop, should_pause=should_pause)
+    return ProcessExecutor(n_slots=config.n_slots, on_report=on_report, should_pause=should_pause)
 
 
 def _record(study: optuna.Study, number: int, directory: Path) -> None:

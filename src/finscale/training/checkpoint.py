@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from pydantic import AwareDatetime
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -22,20 +23,30 @@ from finscale.archgrid.batching import BatchConfig
 from finscale.core.config import Record
 from finscale.core.errors import Fault, FinscaleError
 from finscale.core.files import read_json, replacing, write_json
+from finscale.training.distributed import piece_of, whole
 from finscale.training.early_stopping import EarlyStopping
 from finscale.training.events import CheckpointRejected, Event
 from finscale.training.result import EpochRecord
 
 __all__ = [
     "Checkpoints",
+    "LossScale",
     "Progress",
     "checkpoint_tensors",
     "clear_checkpoints",
+    "load_weights",
     "restore",
 ]
 
 Tensors = dict[str, Tensor]
 _FOLDER = "checkpoints"
+
+
+class LossScale(Record):
+    """Of the gradient scaler: its factor, and the steps since it last changed."""
+
+    scale: float
+    growth_tracker: int
 
 
 class Progress(Record):
@@ -53,6 +64,10 @@ class Progress(Record):
         Largest rate used so far, and the last.
     batch : BatchConfig or None
         Largest group executed so far; None before the first.
+    loss_scale : LossScale or None
+        None unless half-precision gradients are scaled.
+    started_at : datetime or None
+        When the first session of the run began.
     seconds : float
         Wall time used so far.
     """
@@ -65,6 +80,8 @@ class Progress(Record):
     learning_rate_max: float = 0.0
     learning_rate_last: float = 0.0
     batch: BatchConfig | None = None
+    loss_scale: LossScale | None = None
+    started_at: AwareDatetime | None = None
     seconds: float = 0.0
 
 
@@ -158,7 +175,10 @@ def clear_checkpoints(directory: Path) -> None:
 
 
 def checkpoint_tensors(model: nn.Module, optimizer: Optimizer, *, best: Tensors) -> Tensors:
-    """Return weights, optimizer state and best weights (none before an epoch ended) by one flat name each."""
+    """Return weights, optimizer state and best weights (none before an epoch ended) by one flat name each.
+
+    Tensors that are cut up among processes are put together, by all of them.
+    """
     state = {
         f"{name}/{quantity}": tensor
         for name, weights in model.named_parameters()
@@ -173,19 +193,25 @@ def checkpoint_tensors(model: nn.Module, optimizer: Optimizer, *, best: Tensors)
 
 def restore(model: nn.Module, optimizer: Optimizer, tensors: Tensors) -> Tensors:
     """Put back what `checkpoint_tensors` returned, and return the best weights."""
-    model.load_state_dict(_without_prefix("model", tensors))
+    load_weights(model, _without_prefix("model", tensors))
     weights = dict(model.named_parameters())
     index = {p: i for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
     state: dict[int, Tensors] = {}
     for key, tensor in _without_prefix("optimizer", tensors).items():
         name, _, quantity = key.rpartition("/")
-        state.setdefault(index[weights[name]], {})[quantity] = tensor
+        state.setdefault(index[weights[name]], {})[quantity] = piece_of(tensor, weights[name])
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return _without_prefix("best", tensors)
 
 
+def load_weights(model: nn.Module, weights: Tensors) -> None:
+    """Put whole weights into a model, which may be cut up among processes."""
+    held = model.state_dict()
+    model.load_state_dict({name: piece_of(tensor, held[name]) for name, tensor in weights.items()})
+
+
 def _with_prefix(prefix: str, tensors: Tensors) -> Tensors:
-    return {f"{prefix}/{name}": tensor.detach().contiguous() for name, tensor in tensors.items()}
+    return {f"{prefix}/{name}": whole(tensor.detach()).contiguous() for name, tensor in tensors.items()}
 
 
 def _without_prefix(prefix: str, tensors: Tensors) -> Tensors:

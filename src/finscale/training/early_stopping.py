@@ -2,7 +2,8 @@
 
 The rule: the **best** epoch is the first with the lowest validation loss, however small the gain; its value
 and weights are those recorded. **Patience** counts epochs whose loss is not more than ``min_delta`` below the
-loss of the last epoch that counted as progress, so that many small gains do add up to progress.
+loss of the last epoch that counted as progress, so that many small gains do add up to progress; a relative
+``min_delta`` is a share of that loss.
 """
 
 from finscale.core.config import Record
@@ -29,10 +30,10 @@ class EarlyStopping(Record):
     reference: float | None = None
     n_bad_epochs: int = 0
 
-    def after(self, val_loss: float, *, epoch: int, min_delta: float) -> "EarlyStopping":
+    def after(self, val_loss: float, *, epoch: int, training: TrainingConfig) -> "EarlyStopping":
         """Return the state after ``epoch`` ended with ``val_loss``."""
         best = self.best_loss is None or val_loss < self.best_loss
-        progress = self.reference is None or val_loss < self.reference - min_delta
+        progress = self.reference is None or val_loss < self.reference - _margin(self.reference, training)
         return EarlyStopping(
             best_loss=val_loss if best else self.best_loss,
             best_epoch=epoch if best else self.best_epoch,
@@ -43,3 +44,8 @@ class EarlyStopping(Record):
     def exhausted(self, training: TrainingConfig) -> bool:
         """Whether patience has run out."""
         return self.n_bad_epochs >= training.patience
+
+
+def _margin(reference: float, training: TrainingConfig) -> float:
+    relative = training.min_delta_mode == "relative"
+    return training.min_delta * (abs(reference) if relative else 1.0)

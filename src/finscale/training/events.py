@@ -57,7 +57,8 @@ class EpochEnd:
 
     Losses are those of the task (`finscale.training.losses`) on ``train`` (with dropout) and ``val_select``;
     ``spread`` is the standard deviation of the probabilities on ``val_select``, None unless the task is
-    binary; epochs count from 1.
+    binary; ``mfu`` the share of the device's peak (`finscale.training.peak_flops`), None where that is not
+    known; epochs count from 1.
     """
 
     epoch: int
@@ -70,6 +71,7 @@ class EpochEnd:
     spread: float | None
     learning_rate: float
     samples_per_s: float
+    mfu: float | None
     seconds: float
     memory_bytes: int
 

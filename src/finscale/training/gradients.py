@@ -5,12 +5,15 @@ G windows in the group of one optimizer step.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Protocol
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from finscale.models.contract import Batch, ModelOutput
+from finscale.training.distributed import ALONE, Processes
 from finscale.training.losses import SummedLoss, answer_of
 from finscale.windows.tasks import TaskKind
 
@@ -36,6 +39,8 @@ def accumulate_gradients(
     loss: SummedLoss,
     micro_batch_size: int,
     precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+    scale: Callable[[Tensor], Tensor] = lambda loss: loss,
+    processes: Processes = ALONE,
 ) -> Float[Tensor, ""]:
     """Add the gradient of the mean loss over ``origins`` and return the summed loss, on the device.
 
@@ -55,11 +60,26 @@ def accumulate_gradients(
         Windows per forward pass.
     precision : callable
         Makes the context of a forward pass.
+    scale : callable
+        Enlarges a loss before its backward pass, and with it the gradient; the sum returned is plain.
+    processes : Processes
+        Among which the group is shared out: each adds up, and returns, the loss of its own windows.
     """
-    losses = [
-        _backward(forward, windows, micro, kind=kind, loss=loss, n_group=len(origins), precision=precision)
-        for micro in origins.split(micro_batch_size)
-    ]
+    backward = partial(
+        _backward,
+        forward,
+        windows,
+        kind=kind,
+        loss=loss,
+        stand_in=origins[:1],
+        n_mean=len(origins) / processes.n_processes,
+        precision=precision,
+        scale=scale,
+    )
+    *before, last = processes.micro_batches(origins, micro_batch_size)
+    with processes.holding_back(forward):
+        losses = [backward(micro) for micro in before]
+    losses.append(backward(last))
     return sum(losses[1:], start=losses[0])
 
 
@@ -70,12 +90,17 @@ def _backward(
     *,
     kind: TaskKind,
     loss: SummedLoss,
-    n_group: int,
+    stand_in: Tensor,
+    n_mean: float,
     precision: Callable[[], AbstractContextManager[object]],
+    scale: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    targets = windows.targets(origins)
+    shown = origins if len(origins) else stand_in
+    targets = windows.targets(shown)
     with precision():
-        answer = answer_of(forward(windows.gather(origins)), kind, targets)
-    summed = loss(answer.to(targets.dtype), targets)
-    (summed / n_group).backward()
+        answer = answer_of(forward(windows.gather(shown)), kind, targets)
+    summed = loss(answer.to(torch.promote_types(answer.dtype, torch.float32)), targets)
+    if not len(origins):
+        summed = 0 * summed
+    scale(summed / n_mean).backward()
     return summed.detach()

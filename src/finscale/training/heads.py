@@ -3,12 +3,20 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+from finscale.archgrid.enumerate import GridConfig
 from finscale.core.errors import Fault
-from finscale.models.head_config import ForecastHead, HeadConfig, LogitsHead, QuantileHead, RegressionHead
+from finscale.models.head_config import (
+    ClassesHead,
+    ForecastHead,
+    HeadConfig,
+    LogitsHead,
+    QuantileHead,
+    RegressionHead,
+)
 from finscale.windows.spec import WindowSpec
 from finscale.windows.tasks import TaskKind, parse_task
 
-__all__ = ["HEADS", "head_fault", "head_for"]
+__all__ = ["HEADS", "head_fault", "head_for", "with_head"]
 
 
 def head_for(spec: WindowSpec) -> HeadConfig:
@@ -17,6 +25,14 @@ def head_for(spec: WindowSpec) -> HeadConfig:
     The ``columns`` of a forecast are named where they are not all features in order.
     """
     return HEADS[parse_task(spec.task).kind](spec)
+
+
+def with_head(model: GridConfig, spec: WindowSpec) -> GridConfig:
+    """Return what a grid keeps fixed with the head that answers the task of these windows."""
+    head = head_for(spec)
+    if isinstance(head, ForecastHead) and not getattr(model, "ties_columns", True):
+        head = head.model_copy(update={"columns": None})
+    return type(model).read({**model.model_dump(), "head": head}, subject="model")
 
 
 def head_fault(model: Any, spec: WindowSpec) -> Fault | None:
@@ -58,9 +74,14 @@ def _forecast(spec: WindowSpec) -> HeadConfig:
     return ForecastHead(horizon=spec.horizon, n_channels=len(columns), columns=None if whole else columns)
 
 
+def _classes(spec: WindowSpec) -> HeadConfig:
+    return ClassesHead(n_classes=spec.n_classes)
+
+
 HEADS: Final[dict[TaskKind, Callable[[WindowSpec], HeadConfig]]] = {
     "binary": _logits,
     "regression": _regression,
     "quantile": _quantiles,
     "forecast": _forecast,
+    "classes": _classes,
 }

@@ -1,13 +1,15 @@
-"""Train one run on one device: resumable at any step, silent but for its events.
+"""Train one run: resumable at any step, silent but for its events.
 
 Windows are gathered on the device from the resident feature matrix. The order of epoch k is a function of
 (seed, k), the dropout of step s one of (seed, s): on CPU a resumed run repeats an uninterrupted one exactly.
 A step takes ``effective_batch_size`` windows of the epoch's order; the last group of an epoch holds the rest.
+Where several processes train (`finscale.training.distributed`) all take every decision alike; one leads.
 """
 
 import math
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -15,8 +17,9 @@ from torch import Tensor
 
 from finscale.core.files import write_json
 from finscale.core.seeding import generator
-from finscale.training.checkpoint import Checkpoints, Progress, checkpoint_tensors, restore
+from finscale.training.checkpoint import Checkpoints, Progress, checkpoint_tensors, load_weights, restore
 from finscale.training.config import ExecutionConfig, resolve_device
+from finscale.training.distributed import Processes, meet, whole
 from finscale.training.early_stopping import EarlyStopping
 from finscale.training.evaluate import observe, save_best
 from finscale.training.events import CheckpointSaved, EpochEnd, Event, Finished, Resumed, Started, ignore
@@ -59,7 +62,8 @@ def train(
     on_event : callable
         Called with every event, in this thread.
     should_stop : callable
-        Asked before every optimizer step; True writes a checkpoint and ends with outcome ``stopped``.
+        Asked before every optimizer step; True, in any process, writes a checkpoint and ends with outcome
+        ``stopped``.
 
     Returns
     -------
@@ -69,12 +73,21 @@ def train(
     Raises
     ------
     FinscaleError
-        When data, architecture, device or an existing checkpoint do not fit the specification.
+        When data, architecture, device, strategy or an existing checkpoint do not fit the specification.
     """
     check_data(spec, data)
     device = resolve_device(execution)
+    processes = meet(execution.strategy, device)
     with executing(execution, device):
-        run = _Run(spec, data, directory=directory, execution=execution, device=device, on_event=on_event)
+        run = _Run(
+            spec,
+            data,
+            directory=directory,
+            execution=execution,
+            device=device,
+            on_event=on_event if processes.leads else ignore,
+            processes=processes,
+        )
         return run.finish(run.advance(should_stop))
 
 
@@ -90,20 +103,23 @@ class _Run:
         execution: ExecutionConfig,
         device: torch.device,
         on_event: Callable[[Event], None],
+        processes: Processes,
     ) -> None:
+        self.processes = processes
         self.spec, self.data, self.training = spec, data, spec.training
         self.directory, self.execution, self.device, self.on_event = directory, execution, device, on_event
         self.started_at = self.saved_at = time.perf_counter()
         reset_peak_memory(device)
-        self.stepper = Stepper(spec, data, execution=execution, device=device)
+        self.stepper = Stepper(spec, data, execution=execution, device=device, processes=processes)
         self.val_origins = torch.from_numpy(data.origins["val_select"]).to(device)
         self.scoring = scoring_of(data.spec)
         self.checkpoints = Checkpoints(directory, fingerprint(spec))
-        self.progress, self.best = Progress(), dict[str, Tensor]()
+        self.progress, self.best = Progress(started_at=datetime.now(UTC)), dict[str, Tensor]()
         self.step_in_epoch, self.loss_sum = 0, self._scalar(0.0)
         self._announce()
         self._resume()
-        write_run_spec(directory / "run_spec.json", spec)
+        if processes.leads:
+            write_run_spec(directory / "run_spec.json", spec)
 
     def advance(self, should_stop: Callable[[], bool]) -> Outcome:
         """Train epoch after epoch until the schedule's end, a cap, lost patience, a stop or a divergence."""
@@ -111,17 +127,15 @@ class _Run:
             outcome = self._epoch(should_stop)
             if outcome is not None:
                 return outcome
-            if time.perf_counter() - self.saved_at >= self.execution.checkpoint_every_s:
+            if self.processes.any(time.perf_counter() - self.saved_at >= self.execution.checkpoint_every_s):
                 self._save()
         self._save()
         return "complete"
 
     def finish(self, outcome: Outcome) -> TrainingResult:
         """Write the best weights and the record, and return the record."""
-        epoch = self.progress.early_stopping.best_epoch
-        if epoch is not None:
-            save_best(self.directory, self.best, fingerprint=self.checkpoints.fingerprint, epoch=epoch)
-            self.stepper.model.load_state_dict(self.best)
+        if self.best:
+            load_weights(self.stepper.model, self.best)
         result = summarise(
             outcome,
             fingerprint=self.checkpoints.fingerprint,
@@ -131,11 +145,18 @@ class _Run:
             rows=self._validate() if self.best else None,
             device=self.device,
         )
+        if self.processes.leads:
+            self._record(result)
+        self.processes.wait()
+        return result
+
+    def _record(self, result: TrainingResult) -> None:
+        if result.best_epoch is not None:
+            save_best(self.directory, self.best, fingerprint=result.fingerprint, epoch=result.best_epoch)
         write_json(self.directory / "result.json", result.model_dump(mode="json"))
         self.on_event(
-            Finished(outcome, result.best_val_loss, result.best_epoch, result.n_steps, result.seconds)
+            Finished(result.outcome, result.best_val_loss, result.best_epoch, result.n_steps, result.seconds)
         )
-        return result
 
     def _ended(self) -> bool:
         n_epochs = min(self.training.epochs, self.training.max_epochs or self.training.epochs)
@@ -150,7 +171,7 @@ class _Run:
         """Train what is left of the epoch under way and validate; None when the run goes on."""
         began, first_step = time.perf_counter(), self.step_in_epoch
         for origins in self._groups()[first_step:]:
-            if should_stop():
+            if self.processes.any(should_stop()):
                 return "stopped" if self._save() else "diverged"
             if self._at_last_step():
                 # The checkpoint comes first: a longer run goes on from the middle of this epoch.
@@ -168,10 +189,11 @@ class _Run:
     def _close(self, began: float, first_step: int) -> Outcome | None:
         """End an epoch: validate, keep the weights if they are the best, report."""
         n_seen = self._n_windows(self.step_in_epoch)
-        train_loss = float(self.loss_sum) / n_seen
+        train_loss = self.processes.total(self.loss_sum) / n_seen
         trained_s, rows = time.perf_counter() - began, self._validate()
         if rows is None or not (math.isfinite(train_loss) and math.isfinite(rows.value)):
             return "diverged"
+        samples_per_s = (n_seen - self._n_windows(first_step)) / trained_s
         record = EpochRecord(
             epoch=len(self.progress.curve) + 1,
             step=self.stepper.step,
@@ -180,7 +202,8 @@ class _Run:
             learning_rate=self.stepper.learning_rate,
             spread=spread_of(rows),
             seconds=time.perf_counter() - began,
-            samples_per_s=(n_seen - self._n_windows(first_step)) / trained_s,
+            samples_per_s=samples_per_s,
+            mfu=self.stepper.mfu(samples_per_s=samples_per_s),
         )
         self._absorb(record)
         return None
@@ -188,11 +211,13 @@ class _Run:
     def _absorb(self, record: EpochRecord) -> None:
         """Make an ended epoch part of the progress."""
         stopping = self.progress.early_stopping.after(
-            record.val_loss, epoch=record.epoch, min_delta=self.training.min_delta
+            record.val_loss, epoch=record.epoch, training=self.training
         )
         if stopping.best_epoch == record.epoch:
             weights = self.stepper.model.state_dict()
-            self.best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights.items()}
+            self.best = {
+                name: whole(tensor.detach()).to("cpu", copy=True) for name, tensor in weights.items()
+            }
         changes = {"curve": (*self.progress.curve, record), "early_stopping": stopping}
         self.progress = self.progress.model_copy(update=changes)
         self.step_in_epoch, self.loss_sum = 0, self._scalar(0.0)
@@ -204,7 +229,14 @@ class _Run:
 
     def _validate(self) -> Rows | None:
         model, windows = self.stepper.model, self.stepper.windows
-        return observe(model, windows, self.val_origins, scoring=self.scoring, execution=self.execution)
+        return observe(
+            model,
+            windows,
+            self.val_origins,
+            scoring=self.scoring,
+            execution=self.execution,
+            processes=self.processes,
+        )
 
     def _scalar(self, number: float) -> Tensor:
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
@@ -239,22 +271,25 @@ class _Run:
 
     def _save(self) -> bool:
         """Write a checkpoint; False, and nothing written, where the loss is no longer finite."""
-        if not math.isfinite(float(self.loss_sum)):
+        progress = self._progress_now()
+        if not math.isfinite(progress.loss_sum):
             return False
         tensors = checkpoint_tensors(self.stepper.model, self.stepper.optimizer, best=self.best)
-        path = self.checkpoints.save(self._progress_now(), tensors)
+        if self.processes.leads:
+            path = self.checkpoints.save(progress, tensors)
+            self.on_event(CheckpointSaved(path=str(path), step=self.stepper.step))
         self.saved_at = time.perf_counter()
-        self.on_event(CheckpointSaved(path=str(path), step=self.stepper.step))
         return True
 
     def _progress_now(self) -> Progress:
         changes = {
             "step": self.stepper.step,
             "step_in_epoch": self.step_in_epoch,
-            "loss_sum": float(self.loss_sum),
+            "loss_sum": self.processes.total(self.loss_sum),
             "learning_rate_max": self.stepper.learning_rate_max,
             "learning_rate_last": self.stepper.learning_rate,
             "batch": self.stepper.batch,
+            "loss_scale": self.stepper.loss_scale,
             "seconds": self._seconds(),
         }
         return self.progress.model_copy(update=changes)
@@ -264,10 +299,16 @@ class _Run:
 
     def _resume(self) -> None:
         found = self.checkpoints.load(self.on_event)
+        self.processes.agree(
+            f"the last step in {self.checkpoints.folder}",
+            -1 if found is None else found[1].step,
+            remedy="name a directory that all of them share",
+        )
         if found is None:
             return
         path, self.progress, tensors = found
         self.best = restore(self.stepper.model, self.stepper.optimizer, tensors)
         self.stepper.go_on_from(self.progress)
-        self.step_in_epoch, self.loss_sum = self.progress.step_in_epoch, self._scalar(self.progress.loss_sum)
+        self.step_in_epoch = self.progress.step_in_epoch
+        self.loss_sum = self._scalar(self.progress.loss_sum if self.processes.leads else 0.0)
         self.on_event(Resumed(path=str(path), step=self.stepper.step, epochs_done=len(self.progress.curve)))

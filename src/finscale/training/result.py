@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import AwareDatetime
+
 from finscale.archgrid.batching import BatchConfig
 from finscale.core.config import Record
 
@@ -12,7 +14,11 @@ Flag = Literal["capped", "collapsed", "constant", "suspicious_skill"]
 
 
 class EpochRecord(Record):
-    """One epoch (from 1): the task's losses, the rate of its last step, spread of probabilities, timing."""
+    """One epoch (from 1): losses, the rate of its last step, spread of probabilities, timing.
+
+    ``train_loss`` is of what is trained, weights and smoothing included; ``val_loss`` the task's plain loss;
+    ``mfu`` the share of the device's peak, None where that is not known.
+    """
 
     epoch: int
     step: int
@@ -22,6 +28,7 @@ class EpochRecord(Record):
     spread: float | None
     seconds: float
     samples_per_s: float
+    mfu: float | None = None
 
 
 class Executed(Record):
@@ -31,28 +38,47 @@ class Executed(Record):
     ----------
     learning_rate_max, learning_rate_last : float
         Largest and last rate found in the optimizer's groups; 0 before the first step.
+    betas : tuple of float or None
+        Decays of the optimizer's averages; None where it has none.
+    momentum, nesterov : float, bool or None
+        Of ``SGD``; None for every other.
+    schedule : str
+        Shape of the rate in words, its warm-up included.
     weight_decay, n_decayed, n_undecayed
         Of the decaying group, and how many weights are in it and outside it.
     dropout : float
         Largest rate among the model's dropout layers.
     warmup_steps, total_steps, steps_per_epoch : int
         Of the schedule, after clipping.
+    loss_scale : float or None
+        Last factor of the gradient scaler; None where gradients are not scaled.
+    compile : str
+        ``off`` where it was asked for and left out.
+    strategy, n_processes : str, int
+        How many processes shared every step out, and how; of the last session of the run.
     """
 
     optimizer: str
     fused: bool
     learning_rate_max: float
     learning_rate_last: float
+    betas: tuple[float, ...] | None
+    momentum: float | None
+    nesterov: bool | None
     weight_decay: float
     n_decayed: int
     n_undecayed: int
     dropout: float
+    schedule: str
     warmup_steps: int
     total_steps: int
     steps_per_epoch: int
     precision: str
+    loss_scale: float | None
     compile: str
     n_threads: int
+    strategy: str = "one"
+    n_processes: int = 1
 
 
 class TrainingResult(Record):
@@ -76,6 +102,8 @@ class TrainingResult(Record):
         Micro-batch, accumulation and effective batch of the largest group of a step; None when no step ran.
     spread, calibration_slope : float or None
         Of the best epoch on ``val_select`` (see `finscale.training.monitor`); None unless binary.
+    started_at, finished_at : datetime or None
+        Begin of the first session and end of the last; None where an older version left the checkpoint.
     seconds, peak_memory_bytes
         Wall time over all sessions of the run; peak of this session (whole process on a CPU).
     """
@@ -92,6 +120,8 @@ class TrainingResult(Record):
     executed: Executed
     spread: float | None
     calibration_slope: float | None
+    started_at: AwareDatetime | None
+    finished_at: AwareDatetime
     seconds: float
     peak_memory_bytes: int
     device: str

@@ -18,6 +18,8 @@ from finscale.models.config import ModelConfig
 from finscale.models.counting import arch_id, count_params
 from finscale.training.config import TrainingConfig
 from finscale.training.heads import head_fault
+from finscale.training.inputs import columns_fault
+from finscale.training.loss_options import loss_faults
 from finscale.windows.data import WindowData
 from finscale.windows.experiment import ExperimentConfig
 
@@ -171,8 +173,8 @@ def check_data(spec: RunSpec, data: WindowData) -> None:
     Raises
     ------
     FinscaleError
-        When task, touch, horizon, context, timescale, fold, data hash or arch_id differ, or the head is
-        not that of the task.
+        When task, touch, horizon, context, timescale, fold, data hash or arch_id differ, the model does not
+        read the windows' categorical columns, or the head, or an option of the loss, is not one of the task.
     """
     asked, found = spec.experiment.data, data.spec
     shortest = asked.min_context_length or asked.context_length
@@ -190,13 +192,13 @@ def check_data(spec: RunSpec, data: WindowData) -> None:
         ("arch_id", spec.arch_id, architecture),
     ]
     remedy = "rebuild the windows of this run, or make a new run_spec"
-    head = head_fault(spec.model, found)
+    judged = (head_fault(spec.model, found), columns_fault(spec.model, found))
     differences = [
         Fault(f"run_spec.{name}", f"be that of the windows ({theirs})", ours, remedy)
         for name, ours, theirs in pairs
         if ours != theirs
     ]
-    raise_faults([*differences, *([head] if head else [])])
+    raise_faults([*differences, *filter(None, judged), *loss_faults(spec.training, found)])
 
 
 def read_run_spec(path: Path) -> RunSpec:

@@ -4,7 +4,6 @@ n origins, y targets and a answers in float64; H trained horizons, Q levels, h s
 The columns are those of `finscale.windows.baselines.baseline_table`, so that models and baselines compare.
 """
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +12,11 @@ from typing import ClassVar, Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, softmax
 
-from finscale.metrics import classification, probabilistic, regression
-from finscale.metrics.probabilistic import quantile_level, quantile_name
+from finscale.metrics import probabilistic, tables
+from finscale.metrics.classes import class_blocks
+from finscale.metrics.tables import Columns
 from finscale.windows.data import WindowData
 from finscale.windows.spec import WindowSpec
 from finscale.windows.tasks import TaskKind, parse_task
@@ -25,8 +25,6 @@ __all__ = ["SCORINGS", "Rows", "Scoring", "join_rows", "scoring_of"]
 
 Array = NDArray[np.float64]
 Vector = NDArray[np.float64]
-
-_QUANTILE = re.compile(r"q\d+(\.\d+)?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +39,7 @@ class Rows:
         The loss that is trained; of quantiles the mean over all horizons, of every other kind that column.
     """
 
-    columns: dict[str, Vector]
+    columns: Columns
     loss: Vector
 
     @property
@@ -92,9 +90,9 @@ class Scoring(ABC):
         """Return the one answer that needs no model, fitted on training: base rate or climatology."""
 
     @staticmethod
-    @abstractmethod
     def scores(rows: pd.DataFrame) -> dict[str, float]:
         """Return every score of the columns that `rows` wrote."""
+        return tables.scores(rows)
 
     def reference_rows(self, data: WindowData, y: Array) -> Rows:
         """Write down the reference for n targets."""
@@ -113,15 +111,10 @@ class _Binary(Scoring):
         return expit(raw)
 
     def rows(self, answer: Array, y: Array) -> Rows:
-        losses = classification.log_loss_rows(y, answer)
-        return Rows({"probability": answer, "target": y, "log_loss": losses}, losses)
+        return _compared(tables.binary_columns(y, answer), self.loss_name)
 
     def reference(self, data: WindowData) -> Array:
         return np.asarray(data.base_rate)
-
-    @staticmethod
-    def scores(rows: pd.DataFrame) -> dict[str, float]:
-        return classification.scores(rows["target"], rows["probability"])
 
 
 class _Regression(Scoring):
@@ -129,15 +122,10 @@ class _Regression(Scoring):
     score_names = ("absolute_error", "bias", "correlation")
 
     def rows(self, answer: Array, y: Array) -> Rows:
-        losses = regression.squared_error_rows(y, answer)
-        return Rows({"prediction": answer, "target": y, "squared_error": losses}, losses)
+        return _compared(tables.regression_columns(y, answer), self.loss_name)
 
     def reference(self, data: WindowData) -> Array:
         return data.targets_at("train").mean(dtype=np.float64)
-
-    @staticmethod
-    def scores(rows: pd.DataFrame) -> dict[str, float]:
-        return regression.scores(rows["target"], rows["prediction"])
 
 
 class _Quantile(Scoring):
@@ -152,12 +140,10 @@ class _Quantile(Scoring):
     def rows(self, answer: Array, y: Array) -> Rows:
         levels, at = self.spec.quantile_levels, self.spec.horizons.index(self.spec.horizon)
         by_horizon = [
-            probabilistic.pinball_rows(y[:, place], answer[:, place], levels).mean(axis=1)
-            for place in range(y.shape[1])
+            tables.quantile_columns(y[:, place], answer[:, place], levels) for place in range(y.shape[1])
         ]
-        named = {quantile_name(tau): answer[:, at, place] for place, tau in enumerate(levels)}
-        columns = {**named, "target": y[:, at], "pinball_loss": by_horizon[at]}
-        return Rows(columns, np.mean(by_horizon, axis=0))
+        losses = np.mean([columns[self.loss_name] for columns in by_horizon], axis=0)
+        return Rows(by_horizon[at], losses)
 
     def reference(self, data: WindowData) -> Array:
         y = data.targets_at("train").astype(np.float64)
@@ -166,32 +152,44 @@ class _Quantile(Scoring):
     def _shape(self, y: Array, said: Array) -> tuple[int, ...]:
         return said.shape
 
-    @staticmethod
-    def scores(rows: pd.DataFrame) -> dict[str, float]:
-        names = [name for name in rows.columns if _QUANTILE.fullmatch(name)]
-        levels = [quantile_level(name) for name in names]
-        return probabilistic.scores(rows["target"], rows[names].to_numpy(), levels)
-
 
 class _Forecast(Scoring):
-    """Only errors are kept: the h x C numbers of every origin would outgrow the windows."""
-
     loss_name = "squared_error"
     score_names = ("absolute_error",)
 
     def rows(self, answer: Array, y: Array) -> Rows:
-        errors = answer - y
-        squared, absolute = np.square(errors).mean(axis=(1, 2)), np.abs(errors).mean(axis=(1, 2))
-        return Rows({"squared_error": squared, "absolute_error": absolute}, squared)
+        return _compared(tables.error_columns(answer - y), self.loss_name)
 
     def reference(self, data: WindowData) -> Array:
         columns = np.array([data.spec.features.index(name) for name in data.spec.target_columns])
         return data.values[np.ix_(data.origins["train"], columns)].mean(axis=0, dtype=np.float64)
 
-    @staticmethod
-    def scores(rows: pd.DataFrame) -> dict[str, float]:
-        losses = {name: float(rows[name].mean()) for name in ("squared_error", "absolute_error")}
-        return {**losses, "n": float(len(rows))}
+
+class _Classes(Scoring):
+    """Written down column by column; trained weights of columns or classes do not enter."""
+
+    loss_name = "log_loss"
+    score_names = ("accuracy",)
+
+    def answer(self, raw: Array) -> Array:
+        blocks = class_blocks(raw, self.spec.n_classes)
+        return np.concatenate([softmax(block, axis=1) for block in blocks], axis=1)
+
+    def rows(self, answer: Array, y: Array) -> Rows:
+        names, n_classes = self.spec.target_columns, self.spec.n_classes
+        columns = tables.classes_columns(y, answer, names=names, n_classes=n_classes)
+        return _compared(columns, self.loss_name)
+
+    def reference(self, data: WindowData) -> Array:
+        return data.class_rates
+
+    def _shape(self, y: Array, said: Array) -> tuple[int, ...]:
+        return said.shape
+
+
+def _compared(columns: Columns, loss_name: str) -> Rows:
+    """Rows whose trained loss is the one that is compared."""
+    return Rows(columns, columns[loss_name])
 
 
 SCORINGS: Final[dict[TaskKind, type[Scoring]]] = {
@@ -199,6 +197,7 @@ SCORINGS: Final[dict[TaskKind, type[Scoring]]] = {
     "regression": _Regression,
     "quantile": _Quantile,
     "forecast": _Forecast,
+    "classes": _Classes,
 }
 
 

@@ -1,5 +1,7 @@
 """Turn a run that ended into its record."""
 
+from datetime import UTC, datetime
+
 import torch
 
 from finscale.training.checkpoint import Progress
@@ -51,6 +53,8 @@ def summarise(
         executed=stepper.executed(),
         spread=health.spread if health else None,
         calibration_slope=health.calibration_slope if health else None,
+        started_at=progress.started_at,
+        finished_at=datetime.now(UTC),
         seconds=progress.seconds,
         peak_memory_bytes=peak_memory_bytes(device),
         device=device.type,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from finscale.archgrid.batching import BatchProvider, choose_batch
+from finscale.archgrid.enumerate import GridConfig
 from finscale.core.budgets import Cell
 from finscale.core.errors import FinscaleError
 from finscale.core.files import read_json
 from finscale.core.seeding import derive
-from finscale.models.config import PatchTSTConfig
 from finscale.training.config import ExecutionConfig, TrainingConfig, resolve_device
+from finscale.training.event_log import logged
 from finscale.training.events import Event, ignore
 from finscale.training.result import TrainingResult
 from finscale.training.run_spec import Provenance, RunSpec, fingerprint, plan_run, read_run_spec
@@ -56,7 +58,7 @@ def winner_spec(
     architecture: Mapping[str, int],
     searched: Mapping[str, Any],
     *,
-    base: PatchTSTConfig,
+    base: GridConfig,
     shared: Mapping[str, Any],
     experiment: ExperimentConfig,
     cell: Cell,
@@ -75,8 +77,8 @@ def winner_spec(
         d_model, n_layers, n_heads, d_ff.
     searched : mapping
         learning_rate, epochs, weight_decay, warmup_steps, dropout.
-    base : PatchTSTConfig
-        Everything of the model that was not searched.
+    base : GridConfig
+        Everything of the model that was not searched; of any family with a grid.
     shared : mapping
         What every training of the experiment has in common (patience, caps, effective batch size ...).
     """
@@ -132,7 +134,7 @@ def train_seed(
                 data,
                 directory=directory,
                 execution=execution,
-                on_event=on_event,
+                on_event=logged(directory, on_event),
                 should_stop=should_stop,
             ),
         )
@@ -191,14 +193,19 @@ def _row(folds: Sequence[SeedRun], split: str, flags: Sequence[str]) -> dict[str
         "n_folds": len(folds),
         "split": split,
         "arch_id": spec.arch_id,
+        "model_family": spec.model.family,
         **{name: getattr(spec.model, name, None) for name in ("d_model", "n_layers", "n_heads", "d_ff")},
         "n_params": result.n_params,
         "learning_rate": spec.training.learning_rate,
         "epochs": spec.training.epochs,
         "weight_decay": spec.training.weight_decay,
         "warmup_steps": result.executed.warmup_steps,
+        "optimizer": result.executed.optimizer,
+        "schedule": result.executed.schedule,
+        "precision": result.executed.precision,
         "dropout": result.executed.dropout,
         **batch.model_dump(),
+        "n": pooled.get("n", float("nan")),
         scoring.loss_name: loss,
         "base_rate_loss": base,
         "excess_loss": base - loss,
@@ -208,10 +215,20 @@ def _row(folds: Sequence[SeedRun], split: str, flags: Sequence[str]) -> dict[str
         "best_epoch": result.best_epoch,
         "stopped_epoch": result.stopped_epoch,
         "n_steps": sum(run.result.n_steps for run in folds),
+        **_instants(folds),
         "seconds": sum(run.result.seconds for run in folds),
         "peak_memory_bytes": max(run.result.peak_memory_bytes for run in folds),
         "device": result.device,
         **spec.provenance.model_dump(mode="json", exclude={"created_at", "dirty"}),
+    }
+
+
+def _instants(folds: Sequence[SeedRun]) -> dict[str, datetime | None]:
+    began = [run.result.started_at for run in folds if run.result.started_at is not None]
+    ended = [run.result.finished_at for run in folds]
+    return {
+        "started_at": min(began).astimezone(UTC) if began else None,
+        "finished_at": max(ended).astimezone(UTC),
     }
 
 

@@ -4,7 +4,6 @@ n evaluated origins, h horizon, C target columns. Every forecast at an origin us
 known at the origin.
 """
 
-import re
 from collections.abc import Callable
 
 import numpy as np
@@ -12,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from finscale.core.errors import Fault
-from finscale.metrics import classification, probabilistic, regression
-from finscale.metrics.probabilistic import quantile_level, quantile_name
+from finscale.metrics import tables
+from finscale.metrics.tables import Columns
 from finscale.windows import plain_baselines as plain
 from finscale.windows.data import WindowData
 from finscale.windows.garch_forecasts import garch_probability, garch_quantiles
@@ -30,7 +29,6 @@ RowNumbers = NDArray[np.int64]
 Baseline = Callable[[Past], Forecast]
 
 _CHUNK = 2**22
-_QUANTILE = re.compile(r"q\d+(\.\d+)?")
 
 BASELINES: dict[TaskKind, dict[str, Baseline]] = {
     "binary": {
@@ -52,6 +50,7 @@ BASELINES: dict[TaskKind, dict[str, Baseline]] = {
         "garch": garch_quantiles,
     },
     "forecast": {"last_value": plain.last_row, "climatology": plain.mean_row},
+    "classes": {"base_rate": plain.class_rates},
 }
 
 
@@ -74,6 +73,7 @@ def baseline_table(data: WindowData, bars: pd.DataFrame) -> pd.DataFrame:
         - regression: prediction, target, squared_error, in scaled units;
         - quantile: q05 ... (at the scored horizon), target, pinball_loss (mean over the levels), scaled;
         - forecast: squared_error, absolute_error (means over steps and columns), in standardised units;
+        - classes: log_loss_<column> of each target column, log_loss (their mean), accuracy;
 
         and note: what was left out or stood in, empty for the plain case.
 
@@ -102,7 +102,12 @@ def baseline_table(data: WindowData, bars: pd.DataFrame) -> pd.DataFrame:
 def baseline_scores(table: pd.DataFrame) -> pd.DataFrame:
     """Return one row per split and baseline: split, baseline, every score of its kind, n, and the note."""
     rows = [
-        {"split": split, "baseline": baseline, **_scores(group), "note": "; ".join(group["note"].unique())}
+        {
+            "split": split,
+            "baseline": baseline,
+            **tables.scores(group),
+            "note": "; ".join(group["note"].unique()),
+        }
         for (split, baseline), group in table.groupby(["split", "baseline"], sort=False)
     ]
     return pd.DataFrame(rows).sort_values("split", key=_split_order, kind="stable", ignore_index=True)
@@ -110,7 +115,7 @@ def baseline_scores(table: pd.DataFrame) -> pd.DataFrame:
 
 def _refuse_missing_prices(kind: TaskKind, bars: pd.DataFrame) -> None:
     missing = sorted({"high", "low", "close"} - set(bars.columns))
-    if missing and kind != "forecast":
+    if missing and kind not in ("forecast", "classes"):
         rule = f"have the column {', '.join(missing)}, which baselines of a {kind} task read"
         raise Fault("bars", rule, f"only {', '.join(map(str, bars.columns))}", "use bars with all prices")
 
@@ -135,57 +140,44 @@ def _parts(data: WindowData) -> dict[str, slice]:
     }
 
 
-def _binary_columns(past: Past, origins: RowNumbers, p: Vector) -> dict[str, Vector]:
-    y = past.scored(origins)
-    return {"probability": p, "target": y, "log_loss": classification.log_loss_rows(y, p)}
+def _binary_columns(past: Past, origins: RowNumbers, p: Vector) -> Columns:
+    return tables.binary_columns(past.scored(origins), p)
 
 
-def _regression_columns(past: Past, origins: RowNumbers, prediction: Vector) -> dict[str, Vector]:
-    y = past.scored(origins)
-    losses = regression.squared_error_rows(y, prediction)
-    return {"prediction": prediction, "target": y, "squared_error": losses}
+def _regression_columns(past: Past, origins: RowNumbers, prediction: Vector) -> Columns:
+    return tables.regression_columns(past.scored(origins), prediction)
 
 
-def _quantile_columns(past: Past, origins: RowNumbers, quantiles: Matrix) -> dict[str, Vector]:
-    y, levels = past.scored(origins), past.data.spec.quantile_levels
-    losses = probabilistic.pinball_rows(y, quantiles, levels).mean(axis=1)
-    named = {quantile_name(level): column for level, column in zip(levels, quantiles.T, strict=True)}
-    return {**named, "target": y, "pinball_loss": losses}
+def _quantile_columns(past: Past, origins: RowNumbers, quantiles: Matrix) -> Columns:
+    return tables.quantile_columns(past.scored(origins), quantiles, past.data.spec.quantile_levels)
 
 
-def _forecast_columns(past: Past, origins: RowNumbers, rows: Matrix) -> dict[str, Vector]:
+def _forecast_columns(past: Past, origins: RowNumbers, rows: Matrix) -> Columns:
     """Errors of one row (n, C) that is forecast for all of the h steps, a few origins at a time."""
     data, columns = past.data, plain.target_columns(past.data)
     steps = np.arange(1, data.spec.horizon + 1)
     n_chunks = 1 + len(origins) * len(steps) * data.n_features // _CHUNK
-    squared, absolute = [], []
-    for at, said in zip(np.array_split(origins, n_chunks), np.array_split(rows, n_chunks), strict=True):
-        errors = data.values[at[:, None] + steps][..., columns].astype(np.float64) - said[:, None]
-        squared.append(np.square(errors).mean(axis=(1, 2)))
-        absolute.append(np.abs(errors).mean(axis=(1, 2)))
-    return {"squared_error": np.concatenate(squared), "absolute_error": np.concatenate(absolute)}
+    parts = [
+        tables.error_columns(
+            data.values[at[:, None] + steps][..., columns].astype(np.float64) - said[:, None]
+        )
+        for at, said in zip(np.array_split(origins, n_chunks), np.array_split(rows, n_chunks), strict=True)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-_COLUMNS: dict[TaskKind, Callable[[Past, RowNumbers, NDArray[np.float64]], dict[str, Vector]]] = {
+def _classes_columns(past: Past, origins: RowNumbers, p: Matrix) -> Columns:
+    spec, y = past.data.spec, past.data.targets[origins].astype(np.float64)
+    return tables.classes_columns(y, p, names=spec.target_columns, n_classes=spec.n_classes)
+
+
+_COLUMNS: dict[TaskKind, Callable[[Past, RowNumbers, NDArray[np.float64]], Columns]] = {
     "binary": _binary_columns,
     "regression": _regression_columns,
     "quantile": _quantile_columns,
     "forecast": _forecast_columns,
+    "classes": _classes_columns,
 }
-
-
-def _scores(rows: pd.DataFrame) -> dict[str, float]:
-    """Every score of one baseline on one split; its columns say of which kind it is."""
-    if "probability" in rows:
-        return classification.scores(rows["target"], rows["probability"])
-    if "prediction" in rows:
-        return regression.scores(rows["target"], rows["prediction"])
-    if "pinball_loss" in rows:
-        names = [name for name in rows.columns if _QUANTILE.fullmatch(name)]
-        levels = [quantile_level(name) for name in names]
-        return probabilistic.scores(rows["target"], rows[names].to_numpy(), levels)
-    losses = {name: float(rows[name].mean()) for name in ("squared_error", "absolute_error")}
-    return {**losses, "n": float(len(rows))}
 
 
 def _split_order(splits: pd.Series) -> pd.Series:

@@ -10,14 +10,23 @@ from numpy.typing import NDArray
 from finscale.core.errors import Fault, raise_faults, suggest
 from finscale.features.catalogue import CATALOGUE
 from finscale.features.segments import segment_ids
+from finscale.windows.classes import class_faults, untrained_labels
 from finscale.windows.data import WindowData, WindowSpec
 from finscale.windows.experiment import DataConfig, ExperimentConfig
 from finscale.windows.plan import n_folds
-from finscale.windows.rows import Rows, has_sessions, place_rows
-from finscale.windows.splits import Division, Origins, split_faults, split_origins, training_rows
+from finscale.windows.rows import Rows, are_sequences, has_sessions, place_rows
+from finscale.windows.splits import (
+    Division,
+    Origins,
+    sequence_faults,
+    split_faults,
+    split_origins,
+    training_rows,
+)
 from finscale.windows.standardize import Standardizer
 from finscale.windows.targets import future_is_known, targets, trailing_volatility
 from finscale.windows.tasks import parse_task
+from finscale.windows.vocabulary import vocabularies_of
 
 __all__ = [
     "MIN_PER_CLASS",
@@ -38,7 +47,7 @@ class WindowIndex:
     Attributes
     ----------
     rows : Rows
-    targets : float32 array (n_rows,), (n_rows, H) or (n_rows, 0)
+    targets : float32 array (n_rows,), (n_rows, H), (n_rows, K) or (n_rows, 0)
     scale : float32 array (n_rows,)
         See `finscale.windows.targets.trailing_volatility`.
     origins : dict of int64 array
@@ -69,7 +78,8 @@ def build_windows(
     features : DataFrame
         One row for each of the last bars of every segment, without warm-up (`compute_features`).
     bars : DataFrame
-        Canonical bars; labels come from them alone.
+        Canonical bars; labels come from them alone. ``attrs["vocabularies"]`` names the categorical columns
+        of a series and their labels, in the order of their codes.
     horizon : int
         Bars from the origin to the end of its label.
     fold : int
@@ -79,7 +89,8 @@ def build_windows(
     -------
     WindowData
     tuple of str
-        Warnings that belong on every result; empty unless ``allow_few_positives`` let something pass.
+        Warnings that belong on every result: what ``allow_few_positives`` let pass, and labels that are shown
+        only where nothing is trained.
 
     Raises
     ------
@@ -90,23 +101,30 @@ def build_windows(
     data = experiment.data
     raise_faults(_unfit(features, bars, data, horizon, fold))
     index = index_windows(features.index, bars, data=data, horizon=horizon, fold=fold)
-    values = features.to_numpy(dtype=np.float64)
-    bounds = _bounds(features) if data.leave_bounded else {}
+    categories = [str(name) for name in features.columns if name in vocabularies_of(bars)]
+    shown = features.drop(columns=categories) if categories else features
+    values = shown.to_numpy(dtype=np.float64)
+    bounds = _bounds(shown) if data.leave_bounded else {}
     standardizer = Standardizer.fit(values[_as_slice(index.training_rows)], bounds=bounds)
     windows = WindowData(
         values=standardizer.transform(values),
         targets=index.targets,
         dates=index.rows.dates,
         origins=index.origins,
-        spec=_spec(features, experiment, horizon, index.rows.names, data_hash, fold),
+        spec=_spec(features, bars, experiment, horizon, index.rows.names, data_hash, fold),
         standardizer=standardizer,
         sessions=index.rows.sessions,
         slots=index.rows.slots,
         instruments=index.rows.instruments,
         context_starts=index.rows.context_starts,
         scale=index.scale,
+        categories=features[categories].to_numpy(dtype=np.int32),
     )
-    return windows, _gate(windows, allow=data.allow_few_positives)
+    raise_faults(class_faults(windows))
+    return windows, (
+        *_gate(windows, allow=data.allow_few_positives),
+        *untrained_labels(windows, index.training_rows),
+    )
 
 
 def index_windows(
@@ -123,9 +141,10 @@ def index_windows(
     segments = segment_ids(bars.index, timescale=data.timescale)
     rows = place_rows(index, bars, segments=segments, context_reach=data.context_reach)
     scale = trailing_volatility(bars, segments)
-    labels = targets(bars, task, touch=data.touch, horizons=horizons, segments=segments, scale=scale)[
-        rows.bars
-    ]
+    columns = data.target_columns or tuple(vocabularies_of(bars))
+    labels = targets(
+        bars, task, touch=data.touch, horizons=horizons, segments=segments, scale=scale, columns=columns
+    )[rows.bars]
     known = future_is_known(rows.segments, max(horizons)) & ~np.isnan(labels.reshape(len(rows), -1)).any(
         axis=1
     )
@@ -190,16 +209,31 @@ def _unfit(
         yield Fault("horizon", f"be among data.horizons {data.horizons}", horizon, remedy)
     if not 0 <= fold < n:
         yield Fault("fold", f"be from 0 to {n - 1}", fold, "data.split.walk_forward.n_folds makes more folds")
-    for column in (name for name in data.target_columns if name not in features.columns):
-        yield Fault("data.target_columns", "be features", column, suggest(column, map(str, features.columns)))
-    prices = () if task.kind == "forecast" else ("close", "high") if _reads_high(data) else ("close",)
-    missing = [name for name in prices if name not in bars.columns]
+    yield from _unknown_columns(features, bars, data)
+    if are_sequences(bars.index):
+        yield from sequence_faults(data.split)
+    missing = [name for name in _prices(data) if name not in bars.columns]
     if missing:
-        rule = f"be forecast where the table has no column {' and '.join(missing)}"
+        rule = f"be forecast or classes where the table has no column {' and '.join(missing)}"
         yield Fault("data.task", rule, task.name, "choose data.task=forecast, or bars with prices")
     if data.context_reach == "session" and not has_sessions(bars):
         remedy = "remove it, or load bars with sessions"
         yield Fault("data.context_reach", "be series where the table has no sessions", "session", remedy)
+
+
+def _unknown_columns(features: pd.DataFrame, bars: pd.DataFrame, data: DataConfig) -> Iterator[Fault]:
+    """Target columns that are not there: real-valued ones of a forecast, categorical ones of classes."""
+    kind, vocabularies = parse_task(data.task).kind, vocabularies_of(bars)
+    if kind not in ("forecast", "classes"):
+        return
+    what = "categorical columns" if kind == "classes" else "features"
+    legal = [str(name) for name in features.columns if (name in vocabularies) == (kind == "classes")]
+    if not legal:
+        got = f"only {', '.join(map(str, features.columns))}"
+        yield Fault("the table", f"have {what} for data.task={data.task}", got, "name them in its source")
+        return
+    for column in (name for name in data.target_columns if name not in legal):
+        yield Fault("data.target_columns", f"be {what}", column, suggest(column, legal))
 
 
 def _bounds(features: pd.DataFrame) -> dict[int, tuple[float, float]]:
@@ -208,8 +242,12 @@ def _bounds(features: pd.DataFrame) -> dict[int, tuple[float, float]]:
     return {column: row.bounds for column, row in enumerate(rows) if row is not None and row.bounds}
 
 
-def _reads_high(data: DataConfig) -> bool:
-    return parse_task(data.task).rise is not None and data.touch == "high"
+def _prices(data: DataConfig) -> tuple[str, ...]:
+    """The prices that the target is made of."""
+    task = parse_task(data.task)
+    if task.kind in ("forecast", "classes"):
+        return ()
+    return ("close", "high") if task.rise is not None and data.touch == "high" else ("close",)
 
 
 def _horizons(data: DataConfig, horizon: int) -> tuple[int, ...]:
@@ -224,14 +262,18 @@ def _as_slice(rows: NDArray[np.int64]) -> NDArray[np.int64] | slice:
 
 def _spec(
     features: pd.DataFrame,
+    bars: pd.DataFrame,
     experiment: ExperimentConfig,
     horizon: int,
     instruments: tuple[str, ...],
     data_hash: str,
     fold: int,
 ) -> WindowSpec:
-    data, names = experiment.data, tuple(map(str, features.columns))
-    kind = parse_task(data.task).kind
+    data, kind, vocabularies = experiment.data, parse_task(experiment.data.task).kind, vocabularies_of(bars)
+    names = [str(name) for name in features.columns]
+    real = tuple(name for name in names if name not in vocabularies)
+    every = {"forecast": real, "classes": tuple(vocabularies)}.get(kind, ())
+    columns = data.target_columns or every
     times = pd.DatetimeIndex(features.index.get_level_values(-1))
     return WindowSpec(
         experiment=experiment.name,
@@ -239,14 +281,17 @@ def _spec(
         touch=data.touch,
         horizon=horizon,
         context_length=data.context_length,
-        features=names,
+        features=real,
         data_hash=data_hash,
         title=experiment.title,
         timescale=data.timescale,
         instruments=instruments,
         horizons=_horizons(data, horizon),
         quantile_levels=data.quantile_levels if kind == "quantile" else (),
-        target_columns=(data.target_columns or names) if kind == "forecast" else (),
+        target_columns=columns,
+        categories=tuple(name for name in names if name in vocabularies),
+        vocabularies=vocabularies,
+        n_classes=tuple(len(vocabularies[name]) for name in columns) if kind == "classes" else (),
         context_reach=data.context_reach,
         min_context_length=data.min_context_length or data.context_length,
         time_name=str(times.name),

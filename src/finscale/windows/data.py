@@ -1,8 +1,10 @@
 """Windows without copies: one feature matrix, its targets, and the origins of each split.
 
-n_rows rows of features, F features, H trained horizons. An origin is the last row of its context.
+n_rows rows of features, F features, H trained horizons, K categorical or target columns. An origin is the
+last row of its context.
 """
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ from finscale.windows.spec import WindowSpec
 from finscale.windows.standardize import Standardizer
 from finscale.windows.tasks import parse_task
 
-__all__ = ["MANIFEST", "SPLITS", "WindowData", "WindowSpec", "load_windows", "save_windows"]
+__all__ = ["MANIFEST", "SPLITS", "WindowData", "WindowSpec", "load_windows", "save_windows", "target_shape"]
 
 SPLITS = ("train", "val_select", "val_score", "test")
 _FORMAT = "finscale-windows-2"
@@ -43,9 +45,10 @@ class WindowData:
     ----------
     values : float32 array (n_rows, F)
         Standardised features; a read-only memory map where they are larger than the RAM they may take.
-    targets : float32 array (n_rows,), (n_rows, H) or (n_rows, 0)
+    targets : float32 array (n_rows,), (n_rows, H), (n_rows, K) or (n_rows, 0)
         Binary tasks: 0 or 1; regression: a return over ``scale``; quantile: one per trained horizon;
-        forecast: none, the next rows of ``values`` are. NaN where the future is not known.
+        classes: one code per target column; forecast: none, the next rows of ``values`` are. NaN where the
+        future is not known.
     dates : datetime64[ns] array (n_rows,)
         The session, or the instant at which the bar opened, in UTC.
     origins : dict of int64 array
@@ -60,6 +63,8 @@ class WindowData:
         First row that a context ending here may show.
     scale : float32 array (n_rows,)
         Trailing volatility of one-bar log returns, known at the row; NaN where undefined.
+    categories : int32 array (n_rows, K)
+        Codes of ``spec.categories``, each counted from 0.
     """
 
     values: NDArray[np.float32]
@@ -73,30 +78,30 @@ class WindowData:
     instruments: NDArray[np.int32] = _LEFT_OUT
     context_starts: NDArray[np.int64] = _LEFT_OUT
     scale: NDArray[np.float32] = _LEFT_OUT
+    categories: NDArray[np.int32] = _LEFT_OUT
 
     def __post_init__(self) -> None:
         for name, usual in _one_daily_instrument(self.dates).items():
             if getattr(self, name) is _LEFT_OUT:
                 object.__setattr__(self, name, usual)
+        if self.categories is _LEFT_OUT:
+            object.__setattr__(self, "categories", np.zeros((len(self.dates), 0), dtype=np.int32))
         n_rows, n_features = self.values.shape
         assert n_features == len(self.spec.features) == len(self.standardizer.mean)
-        assert self.targets.shape == (n_rows, *self._target_shape())
+        assert self.targets.shape == (n_rows, *target_shape(self.spec))
         for name in ("dates", *_one_daily_instrument(self.dates)):
             assert getattr(self, name).shape == (n_rows,), name
+        assert self.categories.shape == (n_rows, len(self.spec.categories))
         assert tuple(self.origins) == SPLITS
         for rows in self.origins.values():
             self._assert_complete(rows)
-
-    def _target_shape(self) -> tuple[int, ...]:
-        shapes = {"quantile": (len(self.spec.horizons),), "forecast": (0,)}
-        return shapes.get(parse_task(self.spec.task).kind, ())
 
     def _assert_complete(self, origins: NDArray[np.int64]) -> None:
         """Every origin has its shortest context and a known target."""
         n_bars = origins - self.context_starts[origins] + 1
         assert (n_bars >= self.spec.min_context_length).all()
         assert not np.isnan(self.targets[origins]).any()
-        if self.spec.target_columns:
+        if parse_task(self.spec.task).kind == "forecast":
             assert (origins + self.spec.horizon < len(self.dates)).all()
 
     @property
@@ -111,6 +116,18 @@ class WindowData:
         return float(self.targets_at("train").mean(dtype=np.float64))
 
     @property
+    def class_rates(self) -> NDArray[np.float64]:
+        """Share of each label among the training origins of a classes task, column by column: (sum of C,)."""
+        codes = self.targets_at("train").astype(np.int64)
+        columns = zip(codes.T, self.spec.n_classes, strict=True)
+        return np.concatenate([np.bincount(column, minlength=n) / len(codes) for column, n in columns])
+
+    def without_categories(self) -> "WindowData":
+        """Return the same windows for a model that reads real-valued columns only; targets stay."""
+        spec = self.spec.model_copy(update={"categories": ()})
+        return dataclasses.replace(self, spec=spec, categories=_LEFT_OUT)
+
+    @property
     def index(self) -> pd.Index:
         """The index of the features, instrument and time, rebuilt: (n_rows,)."""
         times = pd.DatetimeIndex(self.dates, name=self.spec.time_name)
@@ -122,12 +139,22 @@ class WindowData:
         return pd.MultiIndex.from_arrays([names, times], names=["instrument", self.spec.time_name])
 
     def targets_at(self, split: str) -> NDArray[np.float32]:
-        """Targets (n,), (n, H) or (n, 0) at the origins of a split."""
+        """Targets (n,), (n, H), (n, K) or (n, 0) at the origins of a split."""
         return self.targets[self.origins[split]]
 
     def dates_at(self, split: str) -> NDArray[np.datetime64]:
         """Dates (n,) of the origins of a split."""
         return self.dates[self.origins[split]]
+
+
+def target_shape(spec: WindowSpec) -> tuple[int, ...]:
+    """Return the shape of the target of one row."""
+    shapes = {
+        "quantile": (len(spec.horizons),),
+        "classes": (len(spec.n_classes),),
+        "forecast": (0,),
+    }
+    return shapes.get(parse_task(spec.task).kind, ())
 
 
 def _one_daily_instrument(dates: NDArray[np.datetime64]) -> dict[str, NDArray[Any]]:
@@ -191,11 +218,13 @@ def load_windows(directory: Path) -> WindowData:
     for name, digest in manifest.sha256.items():
         _check_digest(directory / name, digest)
     values = _MAPPED if _MAPPED in manifest.sha256 else _VALUES
+    rows = _read_parquet(directory / _ROWS)
+    shape = (len(rows), len(manifest.spec.features))
     return WindowData(
-        values=_read_values(directory / values),
+        values=_read_values(directory / values).reshape(shape),
         spec=manifest.spec,
         standardizer=Standardizer(mean=np.array(manifest.mean), std=np.array(manifest.std)),
-        **_arrays(_read_parquet(directory / _ROWS)),
+        **_arrays(rows),
     )
 
 
@@ -212,13 +241,16 @@ def _rows_frame(data: WindowData) -> pd.DataFrame:
         "scale": data.scale,
         "split": splits,
     }
-    return pd.DataFrame(columns | _target_columns(data))
+    codes = {f"category_{k}": column for k, column in enumerate(data.categories.T)}
+    return pd.DataFrame(columns | codes | _target_columns(data))
 
 
 def _target_columns(data: WindowData) -> dict[str, NDArray[np.float32]]:
     if data.targets.ndim == 1:
         return {"target": data.targets}
-    return {f"target_{h}": column for h, column in zip(data.spec.horizons, data.targets.T, strict=False)}
+    classes = parse_task(data.spec.task).kind == "classes"
+    names = data.spec.target_columns if classes else data.spec.horizons
+    return {f"target_{name}": column for name, column in zip(names, data.targets.T, strict=False)}
 
 
 def _arrays(frame: pd.DataFrame) -> dict[str, Any]:
@@ -226,6 +258,7 @@ def _arrays(frame: pd.DataFrame) -> dict[str, Any]:
     splits = frame["split"].to_numpy(dtype=object)
     labels = [name for name in frame.columns if name.startswith("target")]
     targets = frame[labels].to_numpy(dtype=np.float32)
+    codes = [name for name in frame.columns if name.startswith("category_")]
     return {
         "dates": frame["date"].to_numpy(dtype="datetime64[ns]"),
         "sessions": frame["session"].to_numpy(dtype="datetime64[ns]"),
@@ -233,6 +266,7 @@ def _arrays(frame: pd.DataFrame) -> dict[str, Any]:
         "instruments": frame["instrument"].to_numpy(dtype=np.int32),
         "context_starts": frame["context_start"].to_numpy(dtype=np.int64),
         "scale": frame["scale"].to_numpy(dtype=np.float32),
+        "categories": frame[codes].to_numpy(dtype=np.int32),
         "targets": targets[:, 0] if labels == ["target"] else targets,
         "origins": {split: np.flatnonzero(splits == split).astype(np.int64) for split in SPLITS},
     }

@@ -128,7 +128,7 @@ class DataConfig(Record):
         First and last date used, ISO (2010-01-31); null leaves the history as it is.
     task : str
         ``direction``, ``threshold_<x>pct``, ``regression`` and ``quantile`` (returns over trailing
-        volatility), or ``forecast`` (the next rows of the table).
+        volatility), ``forecast`` (the next rows of the table), or ``classes`` (the labels of one later row).
     touch : str
         For threshold tasks: does the high of any bar, or the last close, have to reach the level?
     horizons : tuple of int
@@ -137,7 +137,8 @@ class DataConfig(Record):
     quantile_levels : tuple of float
         For the quantile task: levels at which the return is forecast.
     target_columns : tuple of str
-        For the forecast task: features whose next rows are forecast. Empty: all.
+        For the forecast task: features whose next rows are forecast; for the classes task: categorical
+        columns whose labels are, ``horizon`` rows later. Empty: all.
     context_length : int
         Bars a window shows to the model, its origin included.
     context_reach : str
@@ -234,10 +235,10 @@ class DataConfig(Record):
 
     @field_validator("target_columns")
     @classmethod
-    def _columns_go_with_forecast(cls, columns: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    def _columns_go_with_rows(cls, columns: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         task = _task(info)
-        if columns and task is not None and task.kind != "forecast":
-            _left_out("target_columns", columns, task, "forecast")
+        if columns and task is not None and task.kind not in ("forecast", "classes"):
+            _left_out("target_columns", columns, task, "forecast or classes")
         if len(set(columns)) < len(columns):
             raise Fault("data.target_columns", "name each column once", columns, "remove the repetition")
         return columns
@@ -270,14 +271,23 @@ class DataConfig(Record):
 
 
 class ExperimentConfig(Record):
-    """The part of a run that no environment may change."""
+    """The part of a run that no environment may change.
+
+    Attributes
+    ----------
+    mlflow_experiment : str
+        Under which name MLflow keeps the runs.
+    wandb_project : str
+        Under which name Weights & Biases keeps trials and trainings as well (extra ``[wandb]``); null: not.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
     title: str
     seed: int = 42
     data: DataConfig = DataConfig()
-    model_family: Literal["patchtst"] = "patchtst"
+    model_family: Literal["patchtst", "transformer", "dlinear", "naive"] = "patchtst"
     mlflow_experiment: str = "finscale"
+    wandb_project: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]+$", max_length=128)
 
 
 def _task(info: ValidationInfo) -> Task | None:

@@ -17,6 +17,7 @@ from finscale.windows.standardize import Standardizer
 __all__ = [
     "TRAILING_LABELS",
     "base_rate",
+    "class_rates",
     "last_row",
     "linear",
     "logistic",
@@ -39,6 +40,11 @@ TRAILING_LABELS = 252
 def base_rate(past: Past) -> Forecast:
     """Share of positives among the training origins."""
     return Forecast(np.full(len(past.origins), past.data.base_rate))
+
+
+def class_rates(past: Past) -> Forecast:
+    """Share of each label among the training origins, column by column (n, sum of C)."""
+    return Forecast(np.tile(past.data.class_rates, (len(past.origins), 1)))
 
 
 def trailing_base_rate(past: Past) -> Forecast:

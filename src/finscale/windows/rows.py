@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from finscale.core.errors import Fault
 from finscale.features.segments import segment_starts
 
-__all__ = ["Rows", "has_sessions", "place_rows"]
+__all__ = ["Rows", "are_sequences", "has_sessions", "place_rows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,8 @@ class Rows:
     instruments : int32 array (n_rows,)
         Code into ``names``; rows of one instrument stand together.
     dates, sessions : datetime64[ns] array (n_rows,)
-        Instant (UTC) or session of the row, and the trading day it belongs to.
+        Instant (UTC) or session of the row, and the trading day it belongs to. Of sequences, which share no
+        clock: the position, and the sequence, in seconds since 1970.
     slots : int32 array (n_rows,)
         Place in its session; 0 where bars are not intraday.
     context_starts : int64 array (n_rows,)
@@ -56,6 +57,11 @@ def has_sessions(bars: pd.DataFrame) -> bool:
     return {"session", "slot"} <= set(bars.columns)
 
 
+def are_sequences(index: pd.Index) -> bool:
+    """Whether rows are items of sequences, which have positions and share no clock."""
+    return index.names[-1] == "position"
+
+
 def place_rows(
     index: pd.Index,
     bars: pd.DataFrame,
@@ -78,6 +84,8 @@ def place_rows(
         sessions = bars["session"].to_numpy(dtype="datetime64[ns]")[positions]
         slots = bars["slot"].to_numpy(dtype=np.int32)[positions]
     starts = segment_starts(segments[positions])
+    if are_sequences(index):
+        sessions = instruments.astype("datetime64[s]").astype("datetime64[ns]")
     if context_reach == "session":
         starts = np.maximum(starts, _session_starts(sessions))
     return Rows(positions, segments[positions], instruments, dates, sessions, slots, starts, names)

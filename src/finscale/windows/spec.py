@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from finscale.core.config import Record
+from finscale.windows.vocabulary import Vocabulary
 
 __all__ = ["WindowSpec"]
 
@@ -18,14 +19,22 @@ class WindowSpec(Record):
         Bars from the origin to the end of the label that is scored.
     horizons : tuple of int
         Every trained horizon; only the quantile task has several.
+    features : tuple of str
+        Real-valued columns that are shown.
+    categories : tuple of str
+        Categorical columns that are shown.
+    vocabularies : dict
+        Labels of each categorical column of the table, in the order of their codes.
     quantile_levels, target_columns : tuple
-        Of the quantile and of the forecast task; empty for every other.
+        Of the quantile task, and of the forecast and classes tasks; empty for every other.
+    n_classes : tuple of int
+        Of the classes task: how many labels each target column has.
     min_context_length : int
         Bars that every origin has; fewer than ``context_length`` where contexts may be masked.
     instruments : tuple of str
         Names by code; one empty name where the table is no panel.
     time_name, time_zone : str
-        Of the index that the features had.
+        Of the index that the features had; ``position`` where instruments are sequences without a clock.
     fold, n_folds : int
         Which fold of a walk-forward this is.
     """
@@ -43,12 +52,25 @@ class WindowSpec(Record):
     horizons: tuple[int, ...]
     quantile_levels: tuple[float, ...] = ()
     target_columns: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    vocabularies: dict[str, Vocabulary] = Field(default_factory=dict)
+    n_classes: tuple[int, ...] = ()
     context_reach: str = "series"
     min_context_length: int
     time_name: str = "session"
     time_zone: str | None = None
     fold: int = 0
     n_folds: int = 1
+
+    @property
+    def n_labels(self) -> tuple[int, ...]:
+        """How many labels each categorical column that is shown has."""
+        return tuple(len(self.vocabularies[name]) for name in self.categories)
+
+    @property
+    def shows_symbols(self) -> bool:
+        """Whether a row is one symbol: a single categorical column and nothing else."""
+        return not self.features and len(self.categories) == 1
 
     @model_validator(mode="before")
     @classmethod

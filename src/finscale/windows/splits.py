@@ -3,9 +3,12 @@
 t origin row, h longest trained horizon, b first row of a split *of the origin's instrument*, T context
 length. ``lead`` is 0 where an origin belongs to the split of its own row, 1 (forecast) where it belongs to
 the split that holds all its h target rows, so that its context may end one row before.
+
+Sequences share no clock: each is a session of its own (`finscale.windows.rows.Rows`), in the order of first
+appearance. So whole sequences are held out, by shares alone, and no label can reach into another split.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import TypedDict
 
@@ -19,7 +22,7 @@ from finscale.windows.experiment import SplitConfig
 from finscale.windows.plan import SplitPlan, plan_faults, plan_splits
 from finscale.windows.rows import Rows
 
-__all__ = ["Division", "Origins", "split_faults", "split_origins", "training_rows"]
+__all__ = ["Division", "Origins", "sequence_faults", "split_faults", "split_origins", "training_rows"]
 
 Origins = dict[str, NDArray[np.int64]]
 
@@ -134,6 +137,14 @@ def _refuse_empty(origins: Origins, split: SplitConfig, basis: str) -> None:
             "or other boundaries"
         )
         raise Fault("data.split", "leave origins in every split", f"{counts} from {basis}", remedy)
+
+
+def sequence_faults(split: SplitConfig) -> Iterator[Fault]:
+    """Yield what divides time in a split of sequences, which are held out whole and by shares."""
+    for name in ("dates", "gap", "walk_forward"):
+        if getattr(split, name):
+            rule, remedy = "be left out where a table holds sequences without a clock", "use fractions"
+            yield Fault(f"data.split.{name}", rule, getattr(split, name), remedy)
 
 
 def split_faults(

@@ -1,6 +1,6 @@
 """Labels: what happened in the h bars after each origin, from raw prices only.
 
-t origin row, h horizon in bars, H trained horizons. A label never leaves its segment.
+t origin row, h horizon in bars, H trained horizons, K target columns. A label never leaves its segment.
 """
 
 from collections.abc import Sequence
@@ -28,28 +28,32 @@ def targets(
     horizons: Sequence[int],
     segments: NDArray[np.int64],
     scale: NDArray[np.float64],
+    columns: Sequence[str] = (),
 ) -> NDArray[np.float32]:
     """Return the target of each bar; NaN where its future, or its scale, is not known.
 
     ``direction`` asks whether close[t+h] > close[t]. A threshold asks, with ``touch="high"``, whether
     max(high[t+1..t+h]) >= close[t] (1 + rise), and with ``touch="close"`` whether close[t+h] is.
     ``regression`` is log(close[t+h] / close[t]) / scale[t], ``quantile`` the same at each horizon;
-    ``forecast`` has no target of its own.
+    ``classes`` is the code of each of ``columns`` at t+h; ``forecast`` has no target of its own.
 
     Parameters
     ----------
     bars : DataFrame
-        Raw prices (n_rows,).
+        Raw prices, or a series with coded categorical columns, (n_rows,).
     horizons : sequence of int
         The trained horizons; one, unless the task is ``quantile``.
     segments : array (n_rows,)
         See `finscale.features.segments.segment_ids`.
     scale : array (n_rows,)
         See `trailing_volatility`.
+    columns : sequence of str
+        K categorical columns, for ``classes``.
 
     Returns
     -------
-    float32 array (n_rows,); (n_rows, H) for ``quantile``; (n_rows, 0) for ``forecast``
+    float32 array (n_rows,); (n_rows, H) for ``quantile``; (n_rows, K) for ``classes``; (n_rows, 0) for
+    ``forecast``
     """
     if task.kind == "forecast":
         return np.empty((len(bars), 0), dtype=np.float32)
@@ -60,6 +64,9 @@ def targets(
     if task.kind == "regression":
         return _scaled_return(bars, scale, horizon, segments).astype(np.float32)
     known = future_is_known(segments, horizon)
+    if task.kind == "classes":
+        later = bars[list(columns)].shift(-horizon).to_numpy(dtype=np.float32)
+        return np.where(known[:, None], later, np.float32(np.nan))
     return np.where(known, _hit(bars, task, touch, horizon), np.nan).astype(np.float32)
 
 

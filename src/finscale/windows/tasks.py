@@ -1,7 +1,8 @@
 """What is forecast: a task is parsed once from its name.
 
 ``direction`` and ``threshold_<x>pct`` are yes-or-no questions; ``regression`` asks for one scaled return,
-``quantile`` for the distribution of scaled returns, ``forecast`` for the next rows of the table itself.
+``quantile`` for the distribution of scaled returns, ``forecast`` for the next rows of the table itself,
+``classes`` for the labels of its categorical columns in one later row.
 """
 
 import re
@@ -12,7 +13,7 @@ from finscale.core.errors import Fault, suggest
 
 __all__ = ["Task", "TaskKind", "parse_task"]
 
-TaskKind = Literal["binary", "regression", "quantile", "forecast"]
+TaskKind = Literal["binary", "regression", "quantile", "forecast", "classes"]
 
 _THRESHOLD = re.compile(r"threshold_(\d+(?:\.\d+)?)pct")
 _PLAIN: dict[str, TaskKind] = {
@@ -20,6 +21,7 @@ _PLAIN: dict[str, TaskKind] = {
     "regression": "regression",
     "quantile": "quantile",
     "forecast": "forecast",
+    "classes": "classes",
 }
 _EXAMPLES = (*_PLAIN, "threshold_1pct", "threshold_2pct", "threshold_3pct", "threshold_5pct")
 
@@ -32,7 +34,7 @@ class Task(Record):
     name : str
         As the user wrote it.
     kind : str
-        What an answer is: a probability, a number, quantiles, or rows.
+        What an answer is: a probability, a number, quantiles, rows, or labels.
     rise : float
         Relative rise that must be reached by a threshold task; None for every other.
     """
@@ -62,7 +64,7 @@ def parse_task(name: str) -> Task:
     match = _THRESHOLD.fullmatch(name)
     if match is None:
         known = (
-            "direction, regression, quantile, forecast, "
+            "direction, regression, quantile, forecast, classes, "
             "or threshold_<x>pct with any x above 0 (threshold_1pct, threshold_2.5pct)"
         )
         raise Fault("data.task", f"be {known}", name, suggest(name, _EXAMPLES))

@@ -132,17 +132,29 @@ def test_a_dropout_mask_takes_a_byte_on_cuda_and_a_number_elsewhere() -> None:
 
 
 def test_a_process_on_a_cpu_holds_half_of_its_activations_once_more() -> None:
+    config = patchtst(dropout=0.0, positions={"kind": "rope"})
     on_cpu, on_cuda = (
-        predict_memory(patchtst(dropout=0.0), **SIZES, micro_batch_size=8, device_type=device)
-        for device in ("cpu", "cuda")
+        predict_memory(config, **SIZES, micro_batch_size=8, device_type=device) for device in ("cpu", "cuda")
     )
     assert on_cpu.activations == on_cuda.activations
     assert (on_cpu.allocator, on_cuda.allocator) == (on_cpu.activations // 2, 0)
     assert on_cpu.total - on_cuda.total == on_cpu.allocator
     recomputed = predict_memory(
-        patchtst(dropout=0.0), **SIZES, micro_batch_size=8, device_type="cpu", activation_checkpointing=True
+        config, **SIZES, micro_batch_size=8, device_type="cpu", activation_checkpointing=True
     )
     assert recomputed.allocator == on_cpu.allocator > recomputed.activations
+
+
+def test_a_cpu_keeps_the_probabilities_of_few_keys_where_an_accelerator_keeps_one_sum() -> None:
+    def extra(n_patches: int) -> int:
+        config = patchtst(dropout=0.0, patch_length=1, stride=1)
+        sizes = {"n_features": 7, "context_length": n_patches, "micro_batch_size": 8}
+        on_cpu, on_cuda = (predict_memory(config, **sizes, device_type=device) for device in ("cpu", "cuda"))
+        return on_cpu.activations - on_cuda.activations
+
+    n_rows = 8 * PATCHTST.n_heads * PATCHTST.n_layers
+    assert extra(48) == n_rows * 48 * (48 - 1) * 4
+    assert extra(49) == 0
 
 
 def test_the_workspace_is_the_gradient_of_one_blocks_inner_and_outer_tokens() -> None:

@@ -32,6 +32,25 @@ def make_folds() -> Callable[..., list[WindowData]]:
     return make
 
 
+def test_a_preview_of_sequences_names_the_first_and_the_last(tmp_path: Path) -> None:
+    clock = pd.DatetimeIndex(np.tile(np.arange(9), 20).astype("datetime64[s]").astype("datetime64[ns]"))
+    ids = np.repeat([f"s{20 - k}" for k in range(20)], 9)
+    levels = pd.MultiIndex.from_arrays([ids, clock], names=["instrument", "position"])
+    symbols = pd.DataFrame({"symbol": np.arange(180) % 3.0}, index=levels)
+    symbols.attrs = {"kind": "series", "vocabularies": {"symbol": ["a", "b", "c"]}}
+    config = ExperimentConfig(name="x", title="t", data=DataConfig(task="classes", context_length=4))
+    windows, _ = build_windows(symbols, symbols, experiment=config, horizon=1, data_hash="abc")
+    entry = WindowsDataset(filepath=str(tmp_path / "windows"))
+    entry.save(windows)
+    rows = [row[1:] for row in entry.preview()["data"]]
+    assert rows == [
+        [70, "s20", "s7", "-"],
+        [10, "s6", "s5", "-"],
+        [5, "s4", "s4", "-"],
+        [15, "s3", "s1", "-"],
+    ]
+
+
 def test_a_preview_tells_each_split(make_folds: Callable[..., list[WindowData]], tmp_path: Path) -> None:
     entry = WindowsDataset(filepath=str(tmp_path / "windows"))
     (windows,) = make_folds("direction", SplitConfig())

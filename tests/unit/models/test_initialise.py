@@ -86,3 +86,19 @@ def test_shallow_and_deep_narrow_and_wide_start_with_logits_of_about_one(d_model
         with torch.no_grad():
             spread.append(model(Batch(values=x)).prediction["logits"].square().mean().item())
     assert 0.1 < sum(spread) / 5 < 1.5
+
+
+def test_torchs_own_first_weights_are_uniform_within_the_root_of_the_fan_in() -> None:
+    layer = nn.Linear(400, 300)
+    initialise(layer, seed=0, kind="torch")
+    for parameter in (layer.weight, layer.bias):
+        assert 0.045 < parameter.abs().max().item() <= 0.05
+        assert parameter.std().item() == pytest.approx(0.05 / 3**0.5, rel=0.1)
+
+
+def test_torchs_own_first_weights_are_alike_at_all_depths_and_leave_norms_plain() -> None:
+    config = PatchTSTConfig(d_model=32, n_layers=8, n_heads=4, d_ff=64, initialisation="torch")
+    model = build_model(config, n_features=2, context_length=20, seed=3)
+    assert model.blocks[7].attention.output.weight.std().item() == pytest.approx((3 * 32) ** -0.5, rel=0.1)
+    assert not model.final_norm.bias.any()
+    assert 0.015 < next(model.positions.parameters()).abs().max().item() <= 0.02

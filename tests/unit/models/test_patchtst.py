@@ -8,14 +8,13 @@ from finscale.core.errors import Fault
 from finscale.models.config import PatchTSTConfig
 from finscale.models.contract import Batch, State
 from finscale.models.head_config import ForecastHead
+from finscale.models.layers import dropout
 from finscale.models.patchtst import PatchTST
 from finscale.models.position_config import CalendarConfig
 from finscale.models.registry import build_model
 
 F, T, B = 3, 22, 4
 CONFIG = PatchTSTConfig(d_model=12, n_layers=2, n_heads=3, d_ff=20, patch_length=5, stride=5)
-
-
 FORECAST = ForecastHead(horizon=6, n_channels=F)
 
 
@@ -105,27 +104,30 @@ def test_windows_of_another_shape_are_refused_with_both_shapes(shape: tuple[int,
         model_of()(Batch(values=torch.zeros(shape, dtype=torch.float64)))
 
 
-@pytest.mark.parametrize("name", ["mask", "state"])
-def test_a_mask_or_a_state_is_refused_rather_than_ignored(name: str) -> None:
-    mask = torch.ones(B, T, dtype=torch.bool) if name == "mask" else None
-    state = State(layers=()) if name == "state" else None
-    with pytest.raises(Fault, match=f"batch must hold values only for patchtst, got \\['{name}'\\]"):
-        model_of()(Batch(values=values(), mask=mask), state)
+def test_a_state_is_refused_rather_than_ignored() -> None:
+    with pytest.raises(Fault, match="batch must hold values only for patchtst, got \\['state'\\]"):
+        model_of()(Batch(values=values()), State(layers=()))
 
 
-def test_no_dropout_leaves_no_dropout_in_the_model() -> None:
-    kinds = {type(module).__name__ for module in model_of(dropout=0.0).modules()}
-    assert "Dropout" not in kinds
-    assert "Dropout" in {type(module).__name__ for module in model_of(dropout=0.1).modules()}
+def test_without_dropout_training_answers_as_evaluation_does() -> None:
+    model = model_of(dropout=0.0)
+    trained, evaluated = (model.train(mode)(Batch(values=values())).embedding for mode in (True, False))
+    assert torch.equal(trained, evaluated)
+    noisy = model_of(dropout=0.1).train()
+    assert not torch.equal(noisy(Batch(values=values())).embedding, evaluated)
 
 
-def test_training_drops_a_share_of_every_branch_and_of_the_tokens() -> None:
-    model = model_of(dropout=0.5).train()
+def test_training_drops_a_share_of_every_branch_and_of_the_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
-    layers = [module for module in model.modules() if isinstance(module, torch.nn.Dropout)]
-    for layer in layers:
-        layer.register_forward_hook(lambda _, __, out: seen.append((out == 0).double().mean().item()))
-    model(Batch(values=values().repeat(50, 1, 1)))
+
+    def watched(x: torch.Tensor, probability: float) -> torch.Tensor:
+        mask = kept(x, probability)
+        seen.append((mask == 0).double().mean().item())
+        return mask
+
+    kept = dropout._kept
+    monkeypatch.setattr(dropout, "_kept", watched)
+    model_of(dropout=0.5).train()(Batch(values=values().repeat(50, 1, 1)))
     assert len(seen) == 1 + 2 * CONFIG.n_layers
     assert all(abs(share - 0.5) < 0.05 for share in seen)
 

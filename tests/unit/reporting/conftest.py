@@ -49,6 +49,7 @@ def build_study(
         "provenance": Provenance(commit="8426252", environment="demo", data_hash="3f2a91c0d4e7"),
         "data_card": "SPX (source sp500), 1999-01-04 to 2018-12-31, 5031 sessions; prices: adjusted",
         "checklist": Checklist(
+            model="patchtst (patch_length 10)",
             which_n="all parameters, embedding and head included",
             d_definition="training windows; the same for every budget",
             checkpoint="the epoch of lowest loss on val_select",

@@ -113,6 +113,7 @@ def test_the_checklist_answers_every_item(make_study: Make) -> None:
     assert list(items) == [
         "form tested",
         "units",
+        "model",
         "which N",
         "D",
         "runs per cell",

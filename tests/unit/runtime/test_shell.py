@@ -10,7 +10,7 @@ from finscale.core.errors import Interrupted
 from finscale.runtime.progress import track
 from finscale.runtime.resolvers import data_folder, experiment_folder, reproduced
 from finscale.runtime.stopping import Stopper
-from finscale.runtime.trackers import _answers
+from finscale.runtime.trackers import answers
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -43,9 +43,9 @@ def test_a_server_that_does_not_listen_is_known_and_a_file_always_answers():
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port = listener.getsockname()[1]
-        assert _answers(f"http://127.0.0.1:{port}")
-    assert not _answers(f"http://127.0.0.1:{port}")
-    assert _answers("sqlite:////tmp/x.db")
+        assert answers(f"http://127.0.0.1:{port}")
+    assert not answers(f"http://127.0.0.1:{port}")
+    assert answers("sqlite:////tmp/x.db")
 
 
 def test_progress_without_a_terminal_is_a_line_a_step(caplog):

@@ -1,12 +1,13 @@
 """One contract for every executor; then what only processes can show."""
 
 import dataclasses
+import itertools
 import os
 import signal
 import sys
 import time
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,53 @@ def test_reports_arrive_in_order_under_their_number(
 ) -> None:
     run(executor, a_job(tmp_path, number=7, epochs=3))
     assert reports == [(7, {"epoch": 1}), (7, {"epoch": 2}), (7, {"epoch": 3})]
+
+
+@pytest.mark.parametrize("kind", ["inline", "process"])
+def test_a_pause_holds_a_running_attempt_until_it_ends(kind: str, tmp_path: Path) -> None:
+    epochs: list[float] = []
+    pause_ends = [0.0]
+
+    def on_report(number: int, values: Mapping[str, Any]) -> None:
+        epochs.append(time.monotonic())
+        if values["epoch"] == 2:
+            pause_ends[0] = time.monotonic() + 1.5
+
+    def should_pause() -> bool:
+        return time.monotonic() < pause_ends[0]
+
+    made: dict[str, Callable[[], Executor]] = {
+        "inline": lambda: InlineExecutor(
+            on_report=on_report, should_stop=lambda: False, should_pause=should_pause
+        ),
+        "process": lambda: ProcessExecutor(n_slots=2, on_report=on_report, should_pause=should_pause),
+    }
+    with made[kind]() as executor:
+        ended = run(executor, a_job(tmp_path, epochs=20, seconds_per_epoch=0.1))
+    assert ended[0].outcome.outcome == "complete"
+    assert len(epochs) == 20
+    assert max(after - before for before, after in itertools.pairwise(epochs)) > 1.0
+
+
+def test_an_attempt_that_begins_in_a_pause_waits_and_a_paused_one_can_be_stopped(tmp_path: Path) -> None:
+    reports: Reports = []
+    with ProcessExecutor(
+        n_slots=2,
+        on_report=lambda number, values: reports.append((number, values)),
+        should_pause=lambda: True,
+    ) as executor:
+        assert executor.poll(0.0) == []
+        executor.submit(a_job(tmp_path, epochs=3))
+        give_up_at = time.monotonic() + 1.5
+        while time.monotonic() < give_up_at:
+            assert executor.poll(0.1) == []
+        assert reports == []
+        executor.cancel(0)
+        ended: list[Finished] = []
+        give_up_at = time.monotonic() + 30
+        while not ended and time.monotonic() < give_up_at:
+            ended = executor.poll(0.2)
+    assert [finished.outcome.outcome for finished in ended] == ["stopped"]
 
 
 def test_several_attempts_all_end(executor: Executor, tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_finished_trials_keep_records_and_no_weights(
 ) -> None:
     search(tmp_path, rows, windows, small(n_trials=1))
     names = {path.name for path in trial_directory(tmp_path, 0).iterdir()}
-    assert names == {".lock", "outcome.json", "result.json", "run_spec.json"}
+    assert names == {".lock", "events.jsonl", "outcome.json", "result.json", "run_spec.json"}
 
 
 def test_what_makes_trials_comparable_may_not_change(
@@ -191,7 +191,7 @@ def test_what_makes_trials_comparable_may_not_change(
 
 def test_how_it_is_searched_may_change(tmp_path: Path, rows: pd.DataFrame, windows: Path) -> None:
     search(tmp_path, rows, windows, small(n_trials=1))
-    title = EXPERIMENT.model_copy(update={"title": "Another title"})
+    title = EXPERIMENT.model_copy(update={"title": "Another title", "wandb_project": "scaling"})
     config = small(n_trials=2, sampler="random", n_random=3, max_failures=1)
     other = Provenance(data_hash="synthetic", environment="cluster", commit="abc")
     result = search(tmp_path, rows, windows, config, experiment=title, provenance=other)

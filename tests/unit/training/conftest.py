@@ -89,6 +89,7 @@ def _make_spec(
     *,
     dropout: float = 0.1,
     d_model: int = 8,
+    n_layers: int = 1,
     pooling: str = "mean",
     micro_batch_size: int = 32,
     seed: int = 1,
@@ -99,7 +100,7 @@ def _make_spec(
     config = TrainingConfig(**{**chosen, "effective_batch_size": 32, **training})
     model = PatchTSTConfig(
         d_model=d_model,
-        n_layers=1,
+        n_layers=n_layers,
         n_heads=2,
         d_ff=16,
         patch_length=4,

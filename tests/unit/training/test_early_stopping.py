@@ -1,11 +1,18 @@
+from typing import Any
+
 from finscale.training.config import TrainingConfig
 from finscale.training.early_stopping import EarlyStopping
 
 
-def _after(losses: list[float], *, min_delta: float = 0.01) -> EarlyStopping:
-    state = EarlyStopping()
+def _training(**changes: Any) -> TrainingConfig:
+    fields = {"learning_rate": 1, "epochs": 9, "weight_decay": 0, "warmup_steps": 0, "min_delta": 0.01}
+    return TrainingConfig.read({**fields, **changes})
+
+
+def _after(losses: list[float], **changes: Any) -> EarlyStopping:
+    state, training = EarlyStopping(), _training(**changes)
     for epoch, loss in enumerate(losses, start=1):
-        state = state.after(loss, epoch=epoch, min_delta=min_delta)
+        state = state.after(loss, epoch=epoch, training=training)
     return state
 
 
@@ -25,6 +32,19 @@ def test_small_gains_add_up_to_progress() -> None:
 
 
 def test_patience_runs_out_after_so_many_epochs_without_progress() -> None:
-    training = TrainingConfig(learning_rate=1, epochs=9, weight_decay=0, warmup_steps=0, patience=2)
+    training = _training(patience=2)
     assert not _after([0.7, 0.71]).exhausted(training)
     assert _after([0.7, 0.71, 0.72]).exhausted(training)
+
+
+def test_a_relative_margin_is_a_share_of_the_loss_to_undercut() -> None:
+    losses = [40.0, 39.7, 39.5]
+    assert [_after(losses[:n], min_delta_mode="relative").n_bad_epochs for n in (1, 2, 3)] == [0, 1, 0]
+    assert _after(losses).n_bad_epochs == 0
+    assert _after([0.040, 0.0395], min_delta_mode="relative").n_bad_epochs == 0
+    assert _after([0.040, 0.0395]).n_bad_epochs == 1
+
+
+def test_a_relative_margin_of_a_negative_loss_still_asks_for_less() -> None:
+    assert _after([-1.0, -1.005], min_delta_mode="relative").n_bad_epochs == 1
+    assert _after([-1.0, -1.02], min_delta_mode="relative").n_bad_epochs == 0

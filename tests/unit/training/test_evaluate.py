@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,10 +8,13 @@ import torch
 
 from finscale.core.errors import Fault
 from finscale.metrics.classification import log_loss
+from finscale.models.config import PatchTSTConfig
+from finscale.training.answers import answers
 from finscale.training.config import ExecutionConfig
 from finscale.training.evaluate import EVALUATED_SPLITS, evaluate_run, load_best, predict_probabilities
 from finscale.training.result import TrainingResult
 from finscale.training.run_spec import RunSpec, write_run_spec
+from finscale.windows.batches import DeviceWindows
 from finscale.windows.data import WindowData
 from finscale.windows.origins import ORIGIN
 
@@ -96,3 +100,19 @@ def test_missing_foreign_and_damaged_weights_are_refused(
     weights.unlink()
     with pytest.raises(Fault, match="must exist"):
         evaluate_run(folder, data, execution=CPU)
+
+
+@pytest.mark.parametrize(("context", "d_model"), [(10, 8), (20, 10), (20, 64)])
+@pytest.mark.parametrize("rows", [slice(0, 1), slice(3, 40), slice(130, 200), slice(0, None, 7)])
+def test_what_is_said_of_a_window_does_not_depend_on_the_windows_beside_it(
+    finish_run: Callable[..., Any], daily_bars: Any, context: int, d_model: int, rows: slice
+) -> None:
+    model = PatchTSTConfig(
+        d_model=d_model, n_layers=1, n_heads=2, d_ff=2 * d_model, patch_length=5, stride=5, dropout=0.1
+    )
+    run = finish_run(daily_bars, model=model, context_length=context)
+    _, trained = load_best(run.folder, run.data, device=torch.device("cpu"))
+    windows, origins = DeviceWindows(run.data, "cpu"), torch.from_numpy(run.data.origins["train"])
+    ask = {"spec": run.data.spec, "execution": ExecutionConfig(device="cpu")}
+    everywhere = answers(trained, windows, origins, **ask)
+    np.testing.assert_array_equal(answers(trained, windows, origins[rows], **ask), everywhere[rows])

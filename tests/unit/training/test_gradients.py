@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from finscale.models.config import PatchTSTConfig
 from finscale.models.contract import Batch, ModelOutput
 from finscale.models.registry import build_model
+from finscale.training.config import SharedTraining
 from finscale.training.gradients import accumulate_gradients
 from finscale.training.losses import build_loss
 from finscale.windows.spec import WindowSpec
@@ -16,6 +17,7 @@ from finscale.windows.tasks import TaskKind, parse_task
 
 N_WINDOWS, CONTEXT, N_FEATURES, N_STEPS = 37, 8, 3, 4
 LEVELS, HORIZONS = (0.1, 0.5, 0.9), (1, N_STEPS)
+N_CLASSES = (2, 3)
 
 
 class _DoubleWindows:
@@ -55,8 +57,8 @@ class _Case(NamedTuple):
     settings: dict[str, Any]
 
 
-def _case(task: str, model: nn.Module, *shape: int) -> _Case:
-    spec = WindowSpec(
+def _window_spec(task: str) -> WindowSpec:
+    return WindowSpec(
         experiment="tiny",
         task=task,
         touch="high",
@@ -67,12 +69,20 @@ def _case(task: str, model: nn.Module, *shape: int) -> _Case:
         title="Random windows",
         horizons=HORIZONS if task == "quantile" else (N_STEPS,),
         quantile_levels=LEVELS if task == "quantile" else (),
-        target_columns=("a", "b", "c") if task == "forecast" else (),
+        target_columns={"forecast": ("a", "b", "c"), "classes": ("b", "c")}.get(task, ()),
+        n_classes=N_CLASSES if task == "classes" else (),
     )
+
+
+def _case(task: str, model: nn.Module, *shape: int, **options: Any) -> _Case:
     random = torch.Generator().manual_seed(4)
     targets = torch.rand((N_WINDOWS, *shape), generator=random, dtype=torch.float64)
-    settings = {"kind": parse_task(task).kind, "loss": build_loss(spec, torch.device("cpu"))}
-    windows = _DoubleWindows(targets.round() if task == "direction" else targets)
+    if task in ("direction", "classes"):
+        targets = (targets * torch.tensor(N_CLASSES if task == "classes" else 2)).floor()
+    targets = targets.long() if task == "classes" else targets
+    training = SharedTraining.read(options)
+    loss = build_loss(training, _window_spec(task), train_targets=targets.numpy(), device=torch.device("cpu"))
+    settings, windows = {"kind": parse_task(task).kind, "loss": loss}, _DoubleWindows(targets)
     return _Case(model.double().train(), windows, settings)
 
 
@@ -87,6 +97,24 @@ CASES: dict[TaskKind, _Case] = {
     "regression": _case("regression", _Linear("regression", ())),
     "quantile": _case("quantile", _Linear("quantiles", (2, 3)), 2),
     "forecast": _case("forecast", _Linear("forecast", (N_STEPS, N_FEATURES)), N_STEPS, N_FEATURES),
+    "classes": _case("classes", _Linear("classes", (sum(N_CLASSES),)), len(N_CLASSES)),
+}
+FORECAST: tuple[Any, ...] = (
+    _Linear("forecast", (N_STEPS, N_FEATURES)),
+    *(N_STEPS, N_FEATURES),
+)
+WEIGHED = {
+    "smoothed": _case("direction", _patchtst(), class_weights="balanced", label_smoothing=0.1),
+    "focal": _case("direction", _patchtst(), class_weights=(1.0, 3.0), focal_gamma=2.0),
+    "huber": _case("forecast", *FORECAST, loss="huber", huber_delta=0.3, loss_weights=(1, 2, 3)),
+    "quantiles": _case("quantile", _Linear("quantiles", (2, 3)), 2, loss_weights=(1, 4)),
+    "labels": _case(
+        "classes",
+        _Linear("classes", (sum(N_CLASSES),)),
+        len(N_CLASSES),
+        loss_weights=(1, 3),
+        class_weights="balanced",
+    ),
 }
 
 
@@ -105,8 +133,29 @@ def _gradient(case: _Case, n_group: int, micro_batch_size: int) -> tuple[float, 
 def test_any_split_into_micro_batches_gives_the_gradient_of_the_whole_group(
     kind: TaskKind, n_group: int, micro_batch_size: int
 ) -> None:
-    loss_sum, gradient = _gradient(CASES[kind], n_group, micro_batch_size)
-    whole_loss, whole = _gradient(CASES[kind], n_group, N_WINDOWS)
+    _assert_whole(CASES[kind], n_group, micro_batch_size)
+
+
+@pytest.mark.parametrize("options", WEIGHED)
+@pytest.mark.parametrize(("n_group", "micro_batch_size"), [(37, 8), (20, 1), (7, 5)])
+def test_weights_smoothing_and_other_losses_add_up_over_micro_batches_too(
+    options: str, n_group: int, micro_batch_size: int
+) -> None:
+    _assert_whole(WEIGHED[options], n_group, micro_batch_size)
+
+
+def test_a_scaled_loss_scales_the_gradient_and_is_returned_plain() -> None:
+    case = CASES["binary"]
+    plain_sum, plain = _gradient(case, 20, 7)
+    enlarged = case._replace(settings={**case.settings, "scale": lambda loss: 1024 * loss})
+    scaled_sum, scaled = _gradient(enlarged, 20, 7)
+    assert scaled_sum == plain_sum
+    assert torch.equal(scaled, 1024 * plain)
+
+
+def _assert_whole(case: _Case, n_group: int, micro_batch_size: int) -> None:
+    loss_sum, gradient = _gradient(case, n_group, micro_batch_size)
+    whole_loss, whole = _gradient(case, n_group, N_WINDOWS)
     assert abs(loss_sum - whole_loss) <= 1e-9 * whole_loss
     assert (gradient - whole).norm() <= 1e-6 * whole.norm()
 
@@ -122,6 +171,10 @@ def _plain_loss(kind: TaskKind, said: dict[str, Tensor], y: Tensor) -> Tensor:
             errors = y - q[..., place]
             total = total + torch.where(errors > 0, tau * errors, (tau - 1) * errors).mean()
         return total / len(LEVELS)
+    if kind == "classes":
+        columns = enumerate(said["classes"].split(N_CLASSES, dim=1))
+        chosen = [torch.softmax(z, dim=1)[torch.arange(len(y)), y[:, k]] for k, z in columns]
+        return -torch.stack(chosen).log().mean()
     return (said[kind] - y).square().mean()
 
 

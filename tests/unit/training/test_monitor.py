@@ -50,3 +50,8 @@ def test_direction_skill_above_twelve_thousandths_is_suspicious_and_other_tasks_
     assert flags_of(y, p, base_rate=base_rate, task="threshold_1pct") == ()
     slight = base_rate + 0.05 * (p - 0.5)
     assert flags_of(y, slight, base_rate=base_rate, task="direction") == ()
+
+
+def test_a_forecast_that_varies_is_not_collapsed_however_far_from_the_base_rate_it_lies() -> None:
+    y = (np.arange(100) < 40).astype(float)
+    assert flags_of(y, np.linspace(0.6, 0.7, 100), base_rate=0.4, task="direction") == ()

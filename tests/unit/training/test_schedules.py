@@ -1,9 +1,10 @@
 import math
 
 import pytest
+import torch
 
 from finscale.training.config import TrainingConfig
-from finscale.training.schedules import learning_rate_at, warmup_steps_used
+from finscale.training.schedules import learning_rate_at, schedule_used, warmup_steps_used
 
 
 def _rates(total_steps: int, **changes: object) -> list[float]:
@@ -70,3 +71,44 @@ def test_the_published_schedule_of_etth1_is_written_out() -> None:
     table = [4e-6, 1e-4, 1e-4, 1e-4, 9e-5, 8.1e-5, 7.29e-5, 6.561e-5, 5.9049e-5]
     assert [epoch[0] for epoch in by_epoch[:9]] == pytest.approx(table)
     assert by_epoch[35][0] == pytest.approx(1e-4 * 0.9**32)
+
+
+@pytest.mark.parametrize(("total", "warmup"), [(50, 15), (7, 2), (200, 199)])
+def test_one_cycle_is_that_of_torch_with_the_warm_up_as_its_rising_share(total: int, warmup: int) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    oracle = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=0.8, total_steps=total, pct_start=warmup / total, cycle_momentum=False
+    )
+    expected = []
+    for _ in range(total):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if len(expected) < total:
+            oracle.step()
+    found = _rates(total, schedule="onecycle", warmup_steps=warmup)
+    assert found == pytest.approx(expected, abs=1e-12, rel=0)
+    assert max(found) == found[warmup - 1] == 0.8
+
+
+@pytest.mark.parametrize("total", [1, 2, 3])
+def test_one_cycle_of_a_schedule_shorter_than_its_warm_up_has_rates_in_range(total: int) -> None:
+    assert all(0 < rate <= 0.8 for rate in _rates(total, schedule="onecycle", warmup_steps=9))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "cosine after a linear warm-up"),
+        ({"schedule": "linear", "warmup_factor": 0.1}, "linear after a constant warm-up"),
+        ({"warmup_steps": 0}, "cosine"),
+        ({"schedule": "onecycle"}, "onecycle"),
+    ],
+)
+def test_a_schedule_is_named_with_the_warm_up_it_has(changes: dict[str, object], said: str) -> None:
+    values = {"learning_rate": 0.8, "epochs": 1, "weight_decay": 0.0, "warmup_steps": 4, **changes}
+    assert schedule_used(TrainingConfig.read(values), total_steps=20) == said
+
+
+def test_a_warm_up_that_a_schedule_of_one_step_leaves_no_room_for_is_not_named() -> None:
+    values = {"learning_rate": 0.8, "epochs": 1, "weight_decay": 0.0, "warmup_steps": 4}
+    assert schedule_used(TrainingConfig.read(values), total_steps=1) == "cosine"

@@ -1,9 +1,15 @@
 """A step does what the batch configuration says, and says what it did."""
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
+from finscale.training.checkpoint import Checkpoints, Progress, checkpoint_tensors, restore
 from finscale.training.config import ExecutionConfig
 from finscale.training.run_spec import RunSpec
 from finscale.training.stepper import Stepper
@@ -33,3 +39,162 @@ def test_activation_checkpointing_is_applied_recorded_and_changes_no_number(
     assert torch.equal(*losses)
     plain, again = (stepper.model.state_dict() for stepper in steppers)
     assert all(torch.equal(tensor, again[name]) for name, tensor in plain.items())
+
+
+CPU = torch.device("cpu")
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "adam": {"optimizer": "adam"},
+    "adamw": {"optimizer": "adamw", "betas": (0.8, 0.9)},
+    "ademamix": {"optimizer": "ademamix", "slow_beta": 0.99},
+    "plain sgd": {"optimizer": "sgd"},
+    "sgd": {"optimizer": "sgd", "momentum": 0.9, "nesterov": True},
+}
+Windows = Callable[..., WindowData]
+Specs = Callable[..., RunSpec]
+
+
+def _stepper(spec: RunSpec, data: WindowData, **execution: Any) -> Stepper:
+    return Stepper(spec, data, execution=ExecutionConfig(device="cpu", **execution), device=CPU)
+
+
+def _origins(data: WindowData, step: int) -> torch.Tensor:
+    return torch.from_numpy(data.origins["train"][16 * step : 16 * step + 16])
+
+
+def _through_a_checkpoint(stepper: Stepper, fresh: Stepper, folder: Path) -> None:
+    """Hand what ``stepper`` knows to ``fresh`` by way of the disk."""
+    tensors = checkpoint_tensors(stepper.model, stepper.optimizer, best={})
+    progress = Progress(step=stepper.step, batch=stepper.batch, loss_scale=stepper.loss_scale)
+    Checkpoints(folder, "mine").save(progress, tensors)
+    found = Checkpoints(folder, "mine").load(lambda event: None)
+    assert found is not None
+    restore(fresh.model, fresh.optimizer, found[2])
+    fresh.go_on_from(found[1])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_goes_on_from_a_checkpoint_bit_for_bit(
+    name: str, precision: str, tmp_path: Path, make_data: Windows, make_spec: Specs
+) -> None:
+    data = make_data()
+    spec = make_spec(data, dropout=0.2, **OPTIMIZERS[name])
+    whole, fresh = (_stepper(spec, data, precision=precision) for _ in range(2))
+    for step in range(3):
+        whole.update(_origins(data, step))
+    _through_a_checkpoint(whole, fresh, tmp_path)
+    for step in range(3, 7):
+        assert torch.equal(whole.update(_origins(data, step)), fresh.update(_origins(data, step)))
+    expected = checkpoint_tensors(whole.model, whole.optimizer, best={})
+    found = checkpoint_tensors(fresh.model, fresh.optimizer, best={})
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(tensor, found[key]) for key, tensor in expected.items())
+    assert whole.loss_scale == fresh.loss_scale
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("adam", {"optimizer": "Adam", "betas": (0.9, 0.999), "momentum": None, "fused": True}),
+        ("adamw", {"optimizer": "AdamW", "betas": (0.8, 0.9), "nesterov": None}),
+        ("ademamix", {"optimizer": "AdEMAMix", "betas": (0.9, 0.999, 0.99), "fused": False}),
+        ("sgd", {"optimizer": "SGD", "betas": None, "momentum": 0.9, "nesterov": True, "fused": True}),
+    ],
+)
+def test_what_is_recorded_of_an_optimizer_is_read_from_it(
+    name: str, expected: dict[str, Any], make_data: Windows, make_spec: Specs
+) -> None:
+    data = make_data()
+    executed = _stepper(make_spec(data, schedule="onecycle", **OPTIMIZERS[name]), data).executed()
+    found = executed.model_dump(include=set(expected))
+    assert found == expected
+    assert (executed.schedule, executed.loss_scale) == ("onecycle", None)
+
+
+def test_ademamix_warms_up_over_the_whole_schedule(make_data: Windows, make_spec: Specs) -> None:
+    data = make_data()
+    stepper = _stepper(make_spec(data, optimizer="ademamix", max_steps=2), data)
+    groups = stepper.optimizer.param_groups
+    assert {group["warmup_steps"] for group in groups} == {stepper.total_steps}
+
+
+def test_scaled_half_precision_gradients_make_about_the_step_of_full_precision(
+    make_data: Windows, make_spec: Specs
+) -> None:
+    """A CPU has fp16 too, slowly: what is scaled must be unscaled before it is clipped."""
+    data = make_data()
+    spec = make_spec(data, optimizer="sgd", learning_rate=0.5, warmup_steps=0, clip_norm=0.05)
+    steppers = [_stepper(spec, data, precision=precision) for precision in ("fp32", "fp16")]
+    for stepper in steppers:
+        stepper.update(_origins(data, 0))
+    assert steppers[1].loss_scale.scale == 65536
+    for full, half in zip(*(stepper.model.parameters() for stepper in steppers), strict=True):
+        torch.testing.assert_close(half, full, atol=1e-3, rtol=0)
+
+
+def test_gradients_that_overflow_make_no_step_and_a_smaller_scale(
+    make_data: Windows, make_spec: Specs
+) -> None:
+    data = make_data()
+    stepper = _stepper(make_spec(data), data, precision="fp16")
+    stepper.scaler.load_state_dict({**stepper.scaler.state_dict(), "scale": 2.0**120})
+    before = [weights.detach().clone() for weights in stepper.model.parameters()]
+    stepper.update(_origins(data, 0))
+    assert all(map(torch.equal, before, stepper.model.parameters()))
+    assert stepper.executed().loss_scale == 2.0**119
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_on_cuda(
+    precision: str, make_data: Windows, make_spec: Specs, train_tiny: Callable[..., Any]
+) -> None:
+    data = make_data(signal=3.0)
+    result = train_tiny(make_spec(data, epochs=8), data, device="cuda", precision=precision)
+    assert result.outcome == "complete"
+    assert result.best_val_loss < result.base_rate_loss
+
+
+_COMPILED = """
+import torch
+from finscale.models.config import PatchTSTConfig
+from finscale.models.contract import Batch
+from finscale.models.registry import build_model
+from finscale.training.execution import compile_regional
+
+inductor = torch.nn.Module.compile
+torch.nn.Module.compile = lambda block, **options: inductor(block, backend="eager", **options)
+config = PatchTSTConfig(d_model=8, n_layers=3, n_heads=2, d_ff=16, patch_length=4, stride=2, dropout=0.0)
+plain, regional = (build_model(config, n_features=3, context_length=8, seed=0).train() for _ in range(2))
+compile_regional(regional)
+for model in (plain, regional):
+    model(Batch(values=torch.ones(5, 8, 3).cumsum(1))).prediction["logits"].sum().backward()
+for ours, theirs in zip(plain.parameters(), regional.parameters(), strict=True):
+    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5, rtol=1e-5)
+assert plain.state_dict().keys() == regional.state_dict().keys()
+counters = torch._dynamo.utils.counters
+print(counters["stats"]["unique_graphs"], dict(counters["graph_break"]))
+"""
+
+
+def test_regional_compilation_compiles_one_block_for_all_and_gives_the_same_gradients() -> None:
+    """In a process of its own: the tests' shape checks cannot be compiled."""
+    done = subprocess.run([sys.executable, "-c", _COMPILED], capture_output=True, text=True, check=False)
+    assert done.stdout == "1 {}\n", done.stderr
+
+
+def test_where_compiling_pays_regional_compiles_every_block_and_is_recorded(
+    make_data: Windows, make_spec: Specs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = list[torch.nn.Module]()
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **options: compiled.append(module))
+    monkeypatch.setattr("finscale.training.stepper.COMPILED_ON", ("cpu",))
+    data = make_data()
+    stepper = _stepper(make_spec(data, n_layers=3), data, compile="regional")
+    assert compiled == list(stepper.model.blocks)
+    assert stepper.executed().compile == "regional"
+
+
+def test_regional_compilation_is_left_out_on_a_cpu(make_data: Windows, make_spec: Specs) -> None:
+    data = make_data()
+    assert _stepper(make_spec(data), data, compile="regional").executed().compile == "off"

@@ -3,7 +3,14 @@ from typing import Any
 import pytest
 
 from finscale.models.config import DLinearConfig, PatchTSTConfig
-from finscale.models.head_config import ForecastHead, HeadConfig, LogitsHead, QuantileHead, RegressionHead
+from finscale.models.head_config import (
+    ClassesHead,
+    ForecastHead,
+    HeadConfig,
+    LogitsHead,
+    QuantileHead,
+    RegressionHead,
+)
 from finscale.training.heads import head_fault, head_for
 from finscale.windows.spec import WindowSpec
 
@@ -31,6 +38,7 @@ QUANTILES = {"horizons": (1, 5), "quantile_levels": (0.1, 0.9)}
         (_spec("direction"), LogitsHead()),
         (_spec("threshold_2pct"), LogitsHead()),
         (_spec("regression"), RegressionHead()),
+        (_spec("classes", target_columns=("x", "y"), n_classes=(4, 2)), ClassesHead(n_classes=(4, 2))),
         (_spec("quantile", **QUANTILES), QuantileHead(horizons=(1, 5), levels=(0.1, 0.9))),
         (_spec("forecast", target_columns=("a", "b", "c")), ForecastHead(horizon=5, n_channels=3)),
         (

@@ -73,6 +73,8 @@ def test_rows_say_what_ran_with_one_row_a_split(
     data = make_data()
     found, _ = run(make_spec(data, max_steps=5), data, tmp_path)
     rows = run_rows([found], flags=["few_positives"], title="t")
+    assert set(rows["optimizer"]) == {"AdamW"}
+    assert set(rows["schedule"]) == {"cosine after a linear warm-up"}
     assert rows["split"].tolist() == ["val_select", "val_score", "test"]
     assert (rows["n_steps"] == 5).all()
     assert rows["flags"].map(lambda flags: {"capped", "few_positives"} <= set(flags)).all()

@@ -29,7 +29,7 @@ KINDS = {
     "quantile": ("quantile", 5, {"horizons": (1, 5)}),
     "forecast": ("forecast", 5, {"target_columns": ("rv_5", "range")}),
 }
-FORECASTS = [(kind, name) for kind, named in BASELINES.items() for name in named]
+FORECASTS = [(kind, name) for kind in KINDS for name in BASELINES[kind]]
 
 
 def features(bars: pd.DataFrame) -> pd.DataFrame:

@@ -345,14 +345,16 @@ def test_everything_a_table_cannot_give_is_told_at_once(small_bars: pd.DataFrame
         windows_of(series, series, experiment("quantile", **settings), 3)
     for told in (
         "horizon must be among data.horizons (1, 5), got 3; score one of them, or add it to data.horizons",
-        "data.task must be forecast where the table has no column close, got 'quantile'; choose",
+        "data.task must be forecast or classes where the table has no column close, got 'quantile'; choose",
         "data.context_reach must be series where the table has no sessions, got 'session'",
     ):
         assert told in str(found.value)
     config = experiment("forecast", target_columns=("lod",), context_length=5)
     with pytest.raises(Fault, match=r"data\.target_columns must be features, got 'lod'; did you mean 'load'"):
         windows_of(series, series, config)
-    with pytest.raises(Fault, match="forecast where the table has no column high, got 'threshold_1pct'"):
+    with pytest.raises(
+        Fault, match="forecast or classes where the table has no column high, got 'threshold_1pct'"
+    ):
         windows_of(series, small_bars.drop(columns="high"), experiment("threshold_1pct"))
 
 

@@ -33,7 +33,7 @@ def test_the_published_experiments_name_their_data(name: str) -> None:
 FAULTS = {
     "unknown key": ({"data": {"tsk": "direction"}}, "x.data.tsk must be a known key", "did you mean 'task'?"),
     "horizon": ({"horizon": 3}, "x.horizon must be a known key", ""),
-    "task": ({"data": {"task": "foo"}}, "data.task must be direction, regression", "use one of: direction"),
+    "task": ({"data": {"task": "foo"}}, "data.task must be direction, regression", "use one of: classes"),
     "fractions": (
         {"data": {"split": {"fractions": [0.7, 0.2, 0.2]}}},
         "data.split.fractions must be three positive shares that sum to 1, got (0.7, 0.2, 0.2)",
@@ -73,7 +73,7 @@ FAULTS = {
     "columns unused": (
         {"data": {"task": "quantile", "target_columns": ["OT"]}},
         "data.target_columns must be left out where data.task is quantile",
-        "choose forecast",
+        "choose forecast or classes",
     ),
     "column twice": (
         {"data": {"task": "forecast", "target_columns": ["OT", "OT"]}},

@@ -20,6 +20,7 @@ def test_any_percentage_above_zero_is_a_threshold(percent: float) -> None:
         ("regression", "regression"),
         ("quantile", "quantile"),
         ("forecast", "forecast"),
+        ("classes", "classes"),
     ],
 )
 def test_only_a_threshold_has_a_rise(name: str, kind: str) -> None:
@@ -32,7 +33,7 @@ def test_only_a_threshold_has_a_rise(name: str, kind: str) -> None:
 def test_an_unknown_task_is_answered_with_the_list(name: str) -> None:
     with pytest.raises(Fault) as found:
         parse_task(name)
-    assert "data.task must be direction, regression, quantile, forecast, or threshold_<x>pct" in str(
+    assert "data.task must be direction, regression, quantile, forecast, classes, or threshold_<x>pct" in str(
         found.value
     )
     assert repr(name) in str(found.value)

@@ -5,7 +5,7 @@ from functools import reduce
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from finscale.core.errors import Fault, FinscaleError, raise_faults
 from finscale.core.hashing import content_hash
@@ -31,6 +31,15 @@ class PanelSource(Source):
 
     kind: Literal["panel"] = "panel"
     members: dict[str, Member] = Field(min_length=2)
+
+    @field_validator("members")
+    @classmethod
+    def _of_one_instrument(cls, members: dict[str, Member]) -> dict[str, Member]:
+        for name, member in members.items():
+            if isinstance(member, FileSource) and member.sequence:
+                rule, remedy = "be left out in a panel", "a table of sequences is a panel by itself"
+                raise Fault(f"members.{name}.sequence", rule, member.sequence, remedy)
+        return members
 
     def load(self) -> pd.DataFrame:
         """Return the columns that all members have.

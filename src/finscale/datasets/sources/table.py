@@ -71,6 +71,10 @@ class ForeignTable:
             raise BarsError(self.subject, f"have the column {wanted}", self._listed, remedy)
         return matches[0] if matches else None
 
+    def column(self, wanted: str) -> pd.Series:
+        """Return the column that was asked for by its name."""
+        return self.frame[self.find(wanted, wanted)]
+
     def dates(self, wanted: str | None) -> pd.Series:
         """Return the column of dates."""
         column = self.find("session", wanted)

@@ -1,4 +1,4 @@
-"""Bars, or any series, in the user's own CSV or Parquet file."""
+"""Bars, any series, or sequences, in the user's own CSV or Parquet file."""
 
 import hashlib
 import zoneinfo
@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from finscale.core.errors import Fault, raise_faults, suggest
 from finscale.core.hashing import content_hash
+from finscale.datasets.sources.sequences import coded_columns, in_sequences
 from finscale.datasets.sources.source import BarsError, Source, Told
 from finscale.datasets.sources.table import COLUMN_NAMES, ForeignTable, read_table
 from finscale.datasets.sources.times import WrittenTimes, in_utc, read_times
@@ -53,6 +54,10 @@ class FileSource(Source):
         The exchange calendar on which weeks and months are counted.
     channels : tuple of str
         Columns of a table that holds no bars: a series, of which these are taken as they are.
+    categories : tuple of str
+        Columns of a series that hold labels, which become codes counted from 0.
+    sequence, position : str, optional
+        Columns of a series that is made of sequences without a clock: whose item a row is, and which one.
     """
 
     kind: Literal["file"] = "file"
@@ -64,6 +69,9 @@ class FileSource(Source):
     sessions: SessionRule | None = None
     calendar: CalendarName = "XNYS"
     channels: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    sequence: str | None = None
+    position: str | None = None
 
     @field_validator("columns")
     @classmethod
@@ -75,16 +83,39 @@ class FileSource(Source):
 
     @model_validator(mode="after")
     def _a_series_is_taken_as_it_is(self) -> "FileSource":
-        unused = self.model_fields_set & {"columns", "adjust", "timezone", "sessions", "calendar"}
-        if self.channels and unused:
-            rule = "stand without " + ", ".join(sorted(unused))
-            raise Fault("channels", rule, list(self.channels), "remove them: a series has no bars to read")
+        raise_faults([*self._unread(), *self._half_a_sequence()])
         return self
 
+    def _unread(self) -> Iterator[Fault]:
+        unused = self.model_fields_set & {"columns", "adjust", "timezone", "sessions", "calendar"}
+        subject = "channels" if self.channels else "categories"
+        if self._taken and unused:
+            rule = "stand without " + ", ".join(sorted(unused))
+            got = list(getattr(self, subject))
+            yield Fault(subject, rule, got, "remove them: a series has no bars to read")
+        if len(set(self._taken)) < len(self._taken):
+            yield Fault("categories", "name other columns than channels, each once", list(self.categories))
+
+    def _half_a_sequence(self) -> Iterator[Fault]:
+        given = {name: getattr(self, name) for name in ("sequence", "position")}
+        if None in given.values() and any(given.values()):
+            yield Fault("sequence and position", "be given together", str(given), "name both columns")
+        elif self.sequence and not self._taken:
+            remedy = "name the columns of an item in channels, categories or both"
+            yield Fault("sequence", "stand beside channels or categories", self.sequence, remedy)
+        elif self.sequence and self.date_column:
+            remedy = "remove one of them: the items of a sequence have positions, not dates"
+            yield Fault("date_column", "be left out beside sequence", self.date_column, remedy)
+
+    @property
+    def _taken(self) -> tuple[str, ...]:
+        """The columns of a series; none where the file holds bars."""
+        return (*self.channels, *self.categories)
+
     def load(self) -> pd.DataFrame:
-        """Return the canonical columns that the file has, or the channels asked for."""
+        """Return the canonical columns that the file has, or the columns asked for."""
         table = read_table(Path(self.path))
-        return self._series(table) if self.channels else self._bars(table)
+        return self._series(table) if self._taken else self._bars(table)
 
     def exists(self) -> bool:
         """Return whether there is a file of that name."""
@@ -101,10 +132,17 @@ class FileSource(Source):
 
     def _series(self, table: ForeignTable) -> pd.DataFrame:
         found = {name: table.find(name, name) for name in self.channels}
-        series = pd.DataFrame({name: table.numbers(str(column), name=name) for name, column in found.items()})
-        times = self._times(table)
-        series.index = (times.local if times.instants is None else times.instants).rename("session")
+        numbers = {name: table.numbers(str(column), name=name) for name, column in found.items()}
+        codes, vocabularies = coded_columns(table, self.categories)
+        series = pd.DataFrame({**numbers, **codes})
+        if self.sequence and self.position:
+            series = in_sequences(series, table, sequence=self.sequence, position=self.position)
+        else:
+            times = self._times(table)
+            series.index = (times.local if times.instants is None else times.instants).rename("session")
         series.attrs = {**self._origin, "adjustments": "as in the file", "kind": "series"}
+        if vocabularies:
+            series.attrs["vocabularies"] = vocabularies
         return series
 
     def _bars(self, table: ForeignTable) -> pd.DataFrame:

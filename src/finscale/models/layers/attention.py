@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from finscale.models.layers.counts import bands
+from finscale.models.layers.few_keys import has_few_keys, mix_few_keys
 from finscale.models.layers.positions import Positions, Related, apply_rotary
 
 __all__ = ["Attention", "KeyValues", "Place", "attend"]
@@ -40,6 +41,11 @@ class Place:
     def of(cls, positions: Positions, steps: Int[Tensor, " T"] | None, *, like: Tensor) -> "Place":
         """Return the place of new tokens, with the tables that their encoding needs."""
         return cls(positions, steps, positions.tables(steps, like=like))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether attention itself knows nothing of positions."""
+        return self.rotary is None and type(self.positions).relate is Positions.relate
 
     def rotate(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Turn new queries and keys; keys may then be remembered."""
@@ -122,7 +128,11 @@ class Attention(nn.Module):
         mask : Tensor or None
             True where a token may be attended to, False where it is padding.
         """
-        queries, keys, values = self._heads(x_BTD, place)
+        projected_BTX, n_tokens = self.query_key_value(x_BTD), x_BTD.shape[1]
+        plain = not causal and mask is None and self.n_kv_heads == self.n_heads
+        if plain and (place is None or place.is_plain) and has_few_keys(x_BTD, n_tokens):
+            return self.output(mix_few_keys(projected_BTX, n_heads=self.n_heads))
+        queries, keys, values = self._heads(projected_BTX, place)
         mixed_BHTh = attend(
             queries, keys, values, causal=causal, window_size=window_size, real=mask, place=place
         )
@@ -142,7 +152,7 @@ class Attention(nn.Module):
         With a window the past keeps ``window_size - 1`` tokens, all that the next one can see. ``place``
         names the steps of the new tokens.
         """
-        queries, keys, values = self._heads(x_BTD, place)
+        queries, keys, values = self._heads(self.query_key_value(x_BTD), place)
         now = _joined(past, KeyValues(keys, values, None if place is None else place.steps, mask))
         here = None if place is None else replace(place, steps=now.steps)
         mixed_BHTh = attend(
@@ -150,9 +160,9 @@ class Attention(nn.Module):
         )
         return self.output(mixed_BHTh.transpose(1, 2).flatten(2)), _evicted(now, window_size)
 
-    def _heads(self, x_BTD: Tensor, place: Place | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _heads(self, projected_BTX: Tensor, place: Place | None) -> tuple[Tensor, Tensor, Tensor]:
         n_groups = self.n_kv_heads
-        heads_BTXh = self.query_key_value(x_BTD).unflatten(2, (self.n_heads + 2 * n_groups, -1))
+        heads_BTXh = projected_BTX.unflatten(2, (self.n_heads + 2 * n_groups, -1))
         widths = (self.n_heads, n_groups, n_groups)
         queries, keys, values = heads_BTXh.transpose(1, 2).split(widths, dim=1)
         return (queries, keys, values) if place is None else (*place.rotate(queries, keys), values)

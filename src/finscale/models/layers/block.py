@@ -16,10 +16,11 @@ from torch.utils.checkpoint import checkpoint
 
 from finscale.models.layers.attention import Attention, KeyValues, Place
 from finscale.models.layers.convolution import CausalConvolution
+from finscale.models.layers.dropout import Dropout
 from finscale.models.layers.feed_forward import Activation, FeedForward
 from finscale.models.layers.norms import BatchNorm, Norm, build_norm
 
-__all__ = ["Block", "BlockStack", "BlockState", "dropout_layer"]
+__all__ = ["Block", "BlockStack", "BlockState"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Block(nn.Module):
         self.attention = Attention(d_model, n_heads, n_kv_heads=n_kv_heads, bias=bias)
         self.feed_forward_norm = build_norm(norm, d_model)
         self.feed_forward = FeedForward(d_model, d_ff, activation=activation, bias=bias)
-        self.dropout = dropout_layer(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
@@ -144,7 +145,7 @@ class Block(nn.Module):
         return norm(x_BTD) if self.norm_first else x_BTD
 
     def _add(self, x_BTD: Tensor, branch_BTD: Tensor, norm: nn.Module) -> Tensor:
-        sum_BTD = x_BTD + self.dropout(branch_BTD)
+        sum_BTD = self.dropout.added(x_BTD, branch_BTD)
         return sum_BTD if self.norm_first else norm(sum_BTD)
 
 
@@ -223,8 +224,3 @@ def _steady_moments(block: nn.Module) -> Iterator[None]:
 def _without_padding(x_BTD: Tensor, mask_BT: Tensor | None) -> Tensor:
     """Return zeros where there is padding, the same as before the first token."""
     return x_BTD if mask_BT is None else x_BTD.masked_fill(~mask_BT[:, :, None], 0.0)
-
-
-def dropout_layer(probability: float) -> nn.Module:
-    """Return a dropout, or nothing at all when its probability is zero."""
-    return nn.Dropout(probability) if probability else nn.Identity()

@@ -4,7 +4,7 @@ B batch, T tokens, D d_model.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 __all__ = ["ClassToken"]
@@ -19,5 +19,9 @@ class ClassToken(nn.Module):
 
     def forward(self, x_BTD: Float[Tensor, "B T D"]) -> Float[Tensor, "B S D"]:
         """Return the tokens with the class token before them."""
-        first_B1D = self.token.to(x_BTD.dtype).expand(len(x_BTD), 1, -1)
+        first_B1D = self.token.to(x_BTD.dtype).expand(x_BTD.shape[0], 1, -1)
         return torch.cat((first_B1D, x_BTD), dim=1)
+
+    def real(self, real_BT: Bool[Tensor, "B T"]) -> Bool[Tensor, "B S"]:
+        """Return which tokens are no padding, the class token before them among these."""
+        return torch.cat((real_BT.new_ones(real_BT.shape[0], 1), real_BT), dim=1)

@@ -40,7 +40,7 @@ class CausalConvolution(nn.Module):
         """
         n_before = self.n_taps - 1
         if before_BKD is None:
-            before_BKD = x_BTD.new_zeros(len(x_BTD), n_before, x_BTD.shape[2])
+            before_BKD = x_BTD.new_zeros(x_BTD.shape[0], n_before, x_BTD.shape[2])
         joined_BSD = cat((before_BKD, x_BTD), dim=1)
         out_BTD = self.depthwise(joined_BSD.transpose(1, 2)).transpose(1, 2)
         return out_BTD, joined_BSD[:, joined_BSD.shape[1] - n_before :].clone()

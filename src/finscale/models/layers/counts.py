@@ -11,6 +11,7 @@ from finscale.models.position_counts import position_flops, position_params
 from finscale.models.transformer_config import TransformerConfig
 
 __all__ = [
+    "MOST_KEYS",
     "Band",
     "Counted",
     "bands",
@@ -20,6 +21,9 @@ __all__ = [
     "transformer_flops",
     "transformer_params",
 ]
+
+MOST_KEYS = 48
+"""Tokens up to which `finscale.models.layers.few_keys` attends faster than torch's fused kernel on a CPU."""
 
 _BAND_QUERIES = 512
 

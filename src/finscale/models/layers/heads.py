@@ -8,7 +8,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from finscale.models.head_config import ForecastHead, HeadConfig, LogitsHead, QuantileHead, head_width
+from finscale.models.head_config import (
+    ClassesHead,
+    ForecastHead,
+    HeadConfig,
+    LogitsHead,
+    QuantileHead,
+    head_width,
+)
 
 __all__ = ["ChannelLinear", "as_prediction", "channel_map", "head_map"]
 
@@ -52,6 +59,8 @@ def as_prediction(config: HeadConfig, numbers_BY: Float[Tensor, "B Y"]) -> dict[
     """Lay the numbers of `head_map` out in the shape and under the name of their head."""
     if isinstance(config, LogitsHead):
         return {"logits": numbers_BY}
+    if isinstance(config, ClassesHead):
+        return {"classes": numbers_BY}
     if isinstance(config, QuantileHead):
         return {"quantiles": _in_order(numbers_BY.unflatten(1, (len(config.horizons), len(config.levels))))}
     if isinstance(config, ForecastHead):

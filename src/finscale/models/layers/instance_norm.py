@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+from finscale.models.contract import without_padding
 
 __all__ = ["InstanceNorm", "Moments"]
 
@@ -42,14 +44,24 @@ class InstanceNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(n_features)) if affine else None
         self.bias = nn.Parameter(torch.zeros(n_features)) if affine else None
 
-    def forward(self, values_BTF: Float[Tensor, "B T F"]) -> tuple[Float[Tensor, "B T F"], Moments]:
-        """Return the standardised windows and the moments that undo it."""
-        variance_B1F, mean_B1F = torch.var_mean(values_BTF, dim=1, correction=0, keepdim=True)
+    def forward(
+        self, values_BTF: Float[Tensor, "B T F"], mask_BT: Bool[Tensor, "B T"] | None = None
+    ) -> tuple[Float[Tensor, "B T F"], Moments]:
+        """Return the standardised windows and the moments that undo it.
+
+        Where ``mask_BT`` is False a bar is padding: it counts for nothing in the moments and comes back as 0.
+        A window of padding alone has mean 0 and the smallest scale there is.
+        """
+        values_BTF = without_padding(values_BTF, mask_BT)
+        if mask_BT is None:
+            variance_B1F, mean_B1F = torch.var_mean(values_BTF, dim=1, correction=0, keepdim=True)
+        else:
+            variance_B1F, mean_B1F = _var_mean_of_real(values_BTF, mask_BT)
         moments = Moments(mean_B1F, (variance_B1F + _EPS).sqrt())
         normed_BTF = (values_BTF - moments.mean) / moments.scale
         if self.weight is not None and self.bias is not None:
             normed_BTF = normed_BTF * self.weight + self.bias
-        return normed_BTF, moments
+        return without_padding(normed_BTF, mask_BT), moments
 
     def inverse(
         self, forecast_BHC: Float[Tensor, "B H C"], moments: Moments, columns: Sequence[int]
@@ -59,3 +71,13 @@ class InstanceNorm(nn.Module):
         if self.weight is not None and self.bias is not None:
             forecast_BHC = (forecast_BHC - self.bias[at]) / self.weight[at]
         return forecast_BHC * moments.scale[:, :, at] + moments.mean[:, :, at]
+
+
+def _var_mean_of_real(
+    values_BTF: Float[Tensor, "B T F"], mask_BT: Bool[Tensor, "B T"]
+) -> tuple[Tensor, Tensor]:
+    """Return both moments over real bars; padding holds zeros."""
+    n_B11 = mask_BT.sum(dim=1).clamp(min=1)[:, None, None]
+    mean_B1F = values_BTF.sum(dim=1, keepdim=True) / n_B11
+    centred_BTF = without_padding(values_BTF - mean_B1F, mask_BT)
+    return centred_BTF.square().sum(dim=1, keepdim=True) / n_B11, mean_B1F

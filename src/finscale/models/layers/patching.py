@@ -4,10 +4,12 @@ B batch, T context, F features, P patches, p patch_length, s stride, D d_model.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-__all__ = ["PatchEmbedding", "last_bars", "pad_end", "patches", "split_channels"]
+from finscale.models.contract import without_padding
+
+__all__ = ["PatchEmbedding", "last_bars", "last_real", "pad_end", "patches", "split_channels"]
 
 
 def patches(values_BTF: Float[Tensor, "B T F"], *, patch_length: int, stride: int) -> Float[Tensor, "B P pF"]:
@@ -21,7 +23,7 @@ def patches(values_BTF: Float[Tensor, "B T F"], *, patch_length: int, stride: in
     return flat_BX.unfold(1, patch_length * n_features, stride * n_features)
 
 
-def pad_end(values_BTF: Float[Tensor, "B T F"], *, stride: int) -> Float[Tensor, "B Ts F"]:
+def pad_end(values_BTF: Shaped[Tensor, "B T F"], *, stride: int) -> Shaped[Tensor, "B Ts F"]:
     """Repeat the last bar ``stride`` times, so that one more patch fits (Nie et al. 2023)."""
     return torch.cat((values_BTF, values_BTF[:, -1:].expand(-1, stride, -1)), dim=1)
 
@@ -43,6 +45,13 @@ def last_bars(
     """
     ends = [k * stride + patch_length - 1 for k in range(n_patches)]
     return [min(end, context_length - 1) for end in ends] if pad_end else ends
+
+
+def last_real(x_BTX: Shaped[Tensor, "B T X"], mask_BT: Bool[Tensor, "B T"]) -> Shaped[Tensor, "B T X"]:
+    """Return at every bar what the last real bar up to it holds; zeros before the first."""
+    bars_T = torch.arange(mask_BT.shape[1], device=mask_BT.device)
+    at_BT = torch.where(mask_BT, bars_T, 0).cummax(dim=1).values
+    return without_padding(x_BTX, mask_BT).take_along_dim(at_BT[:, :, None], dim=1)
 
 
 class PatchEmbedding(nn.Module):
@@ -68,3 +77,10 @@ class PatchEmbedding(nn.Module):
         if self.pads_end:
             values_BTF = pad_end(values_BTF, stride=self.stride)
         return self.linear(patches(values_BTF, patch_length=self.patch_length, stride=self.stride))
+
+    def real(self, mask_BT: Bool[Tensor, "B T"]) -> Bool[Tensor, "B P"]:
+        """Return which patches hold a real bar; a bar that is repeated is as real as it was."""
+        mask_BT1 = mask_BT[:, :, None]
+        if self.pads_end:
+            mask_BT1 = pad_end(mask_BT1, stride=self.stride)
+        return mask_BT1.unfold(1, self.patch_length, self.stride).any(dim=3)[:, :, 0]

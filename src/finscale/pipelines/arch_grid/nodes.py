@@ -4,31 +4,34 @@ from typing import Any
 
 import pandas as pd
 
-from finscale.archgrid.enumerate import enumerate_grid
+from finscale.archgrid.enumerate import GridConfig, enumerate_grid, parse_grid_base
 from finscale.core.budgets import Cell
-from finscale.models.config import PatchTSTConfig
+from finscale.core.hashing import content_hash
+from finscale.models.head_config import LogitsHead
 from finscale.reporting.search_figures import grid_map
 from finscale.runtime.definition import GridSettings
-from finscale.windows.experiment import ExperimentConfig
+from finscale.training.heads import with_head
+from finscale.windows.data import WindowData
 
 __all__ = ["draw_grid", "enumerate_architectures"]
 
 
 def enumerate_architectures(
-    cell: Cell,
-    definition: ExperimentConfig,
-    feature_sets: dict[str, list[str]],
-    model: PatchTSTConfig,
-    grid: GridSettings,
+    cell: Cell, windows: WindowData, model: dict[str, Any], grid: GridSettings
 ) -> pd.DataFrame:
-    """List every architecture whose exact N lies within the budget's band, for the experiment's F and T."""
-    sizes = {
-        "n_features": len(feature_sets[definition.data.feature_set]),
-        "context_length": definition.data.context_length,
-    }
-    table = enumerate_grid(cell.n_budget, **sizes, base=model, tolerance=grid.tolerance)
-    table.attrs.update(budget=cell.budget, **sizes)
+    """List every architecture whose exact N lies within the budget's band, for the windows' F, T and head."""
+    base = with_head(parse_grid_base(model), windows.spec)
+    sizes = {"n_features": windows.n_features, "context_length": windows.spec.context_length}
+    table = enumerate_grid(cell.n_budget, **sizes, base=base, tolerance=grid.tolerance)
+    table.attrs.update(budget=cell.budget, variant=_variant(base), **sizes)
     return table
+
+
+def _variant(base: GridConfig) -> str:
+    """What the name of a grid's file says beside budget, F and T; nothing of the logits of a PatchTST."""
+    family = "" if base.family == "patchtst" else f"_{base.family}"
+    is_logits = isinstance(base.head, LogitsHead)
+    return family if is_logits else f"{family}_{content_hash(base.head)}"
 
 
 def draw_grid(arch_grid: pd.DataFrame) -> Any:

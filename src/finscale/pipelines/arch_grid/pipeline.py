@@ -11,12 +11,12 @@ __all__ = ["create_pipeline"]
 
 
 def create_pipeline(**kwargs: Any) -> Pipeline:
-    """Return the grid of one budget and its map."""
+    """Return windows -> the grid of one budget -> its map."""
     return Pipeline(
         [
             node(
                 enumerate_architectures,
-                ["params:cell", "params:definition", "params:feature_sets", "params:model", "params:grid"],
+                ["params:cell", "windows", "params:model", "params:grid"],
                 "arch_grid",
                 name="enumerate_architectures",
                 tags=CACHED,

@@ -1,5 +1,7 @@
 """The search of one cell: an adapter around `finscale.search.run.run_search`."""
 
+import json
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from finscale.core.budgets import Cell
 from finscale.core.errors import Fault, Interrupted
 from finscale.reporting.collect import searched_rows
 from finscale.runtime.definition import TrainingSettings
+from finscale.runtime.hardware import HARDWARE
 from finscale.runtime.listeners import SearchListener
 from finscale.runtime.progress import track
 from finscale.runtime.stopping import STOP
@@ -52,8 +55,9 @@ def search_cell(
             provenance=Provenance(data_hash=windows.spec.data_hash, **provenance),
             baselines={str(name): float(loss) for name, loss in on_select.items()},
             seed=definition.seed,
-            on_event=SearchListener(cell, study_folder, tracker),
+            on_event=SearchListener(cell, study_folder, tracker, wandb_project=definition.wandb_project),
             should_stop=STOP.requested,
+            should_pause=STOP.should_pause,
         )
     standing = f"{result.n_finished} of {result.n_trials} trials of {cell.id} are finished and kept"
     if result.outcome == "stopped":
@@ -69,11 +73,20 @@ def tabulate_trials(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read the study into one row per trial, and into the rows of the experiment's results log."""
     trials = trials_table(load_study(Path(study.removeprefix("sqlite:///")).parent))
-    log = trials.rename(columns={"value": "val_select_loss", "outcome": "status", "reason": "error"})
+    names = {"value": "val_select_loss", "base_rate_loss": "base_rate_val_select_loss"}
+    log = trials.rename(columns={**names, "outcome": "status", "reason": "error"})
     log = log.assign(
         run_id=[f"{search_summary['best']['study_name']}:{number}" for number in trials["number"]],
         experiment=definition.name,
         cell=cell.id,
         run_type=trials["kind"],
+        **{name: _utc(trials[name]) for name in ("started_at", "finished_at")},
+        baselines=json.dumps({"val_select": search_summary["best"]["baselines"]}),
+        max_temperature_c=HARDWARE.hottest(trials),
     )
     return trials, log[trials["state"] != "RUNNING"]
+
+
+def _utc(instants: pd.Series) -> pd.Series:
+    """The study's instants are local, and do not say so."""
+    return instants.map(lambda at: at.to_pydatetime().astimezone(UTC), na_action="ignore")

@@ -6,13 +6,15 @@ from typing import Any
 import pandas as pd
 
 from finscale.core.budgets import cells_of
+from finscale.core.config import leaves_of
 from finscale.core.errors import Fault
+from finscale.models.config import AnyConfig, parse_model_config
 from finscale.reporting import collect
 from finscale.reporting.figures import export_figures
 from finscale.reporting.report import render_report, scaling_summary, summary_markdown
 from finscale.reporting.study import Checklist, Provenance, ReportInput
 from finscale.runtime import trackers
-from finscale.runtime.definition import ScalingSettings, SweepSettings, TrainingSettings
+from finscale.runtime.definition import SET_ELSEWHERE, ScalingSettings, SweepSettings, TrainingSettings
 from finscale.scalinglaws.verdict import scaling_verdict
 from finscale.windows.experiment import ExperimentConfig
 
@@ -29,6 +31,7 @@ def analyse_scaling(
     runs: pd.DataFrame | None,
     data_card: dict[str, Any],
     definition: ExperimentConfig,
+    model: dict[str, Any],
     sweep: SweepSettings,
     training: TrainingSettings,
     scaling: ScalingSettings,
@@ -62,7 +65,7 @@ def analyse_scaling(
             data_hash=str(cells["data_hash"].iloc[0]),
         ),
         data_card=data_card["line"],
-        checklist=_checklist(training),
+        checklist=_checklist(parse_model_config(model), training, kept),
         warnings=(*data_card["warnings"], *_said(kept), *_noted(scores), *dropped),
         seed=definition.seed,
         n_draws=scaling.n_bootstrap,
@@ -99,15 +102,28 @@ def _horizon(folder: str) -> int:
     return int(folder.rpartition("_h")[2])
 
 
-def _checklist(training: TrainingSettings) -> Checklist:
+def _checklist(model: AnyConfig, training: TrainingSettings, runs: Mapping[str, pd.DataFrame]) -> Checklist:
+    settings = leaves_of(model.model_dump(exclude=set(SET_ELSEWHERE), exclude_none=True), "")
     return Checklist(
+        model=f"{model.family} ({', '.join(f'{name} {value}' for name, value in settings if value != ())})",
         which_n="all trainable parameters of the retrained winner, counted on the built model",
         d_definition="the same unique training windows for every cell; D does not vary",
         checkpoint=f"epoch of lowest val_select loss (patience {training.patience}, "
-        f"min_delta {training.min_delta})",
+        f"{training.min_delta_mode} min_delta {training.min_delta})",
         objective="binary cross-entropy; search on val_select, verdict on val_score",
-        optimiser=f"{training.optimizer}, {training.schedule} schedule with linear warm-up",
+        optimiser=_optimiser(runs),
     )
+
+
+def _optimiser(runs: Mapping[str, pd.DataFrame]) -> str:
+    """Every optimizer and schedule that the trainings of these cells executed."""
+    names = ["optimizer", "schedule", "warmup_steps"]
+    rows = pd.concat([run.reindex(columns=names) for run in runs.values()]).dropna()
+    if rows.empty:
+        return "not recorded"
+    used = sorted(set(rows["optimizer"] + ", " + rows["schedule"]))
+    low, high = int(rows["warmup_steps"].min()), int(rows["warmup_steps"].max())
+    return f"{'; '.join(used)}; {low} to {high} steps of warm-up"
 
 
 def draw_study(study: ReportInput) -> tuple[Any, dict[str, Any]]:

@@ -1,21 +1,27 @@
 """The winner of a cell, retrained with fresh seeds and scored beside the baselines."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from finscale.archgrid.enumerate import parse_grid_base
 from finscale.core.budgets import Cell
-from finscale.core.errors import Fault, Interrupted
-from finscale.models.config import PatchTSTConfig
+from finscale.core.errors import Fault, Interrupted, raise_faults
 from finscale.runtime.definition import TrainingSettings
-from finscale.runtime.listeners import SeedsListener, log_seed_run, watch_training
+from finscale.runtime.hardware import HARDWARE
+from finscale.runtime.listeners import SeedsListener, log_seed_run, log_winner, watch_training
 from finscale.runtime.stopping import STOP
 from finscale.search.best import BestParams
 from finscale.search.config import SearchConfig
+from finscale.search.executors import once_resumed
 from finscale.search.finals import train_side_by_side
 from finscale.search.processes import ProcessExecutor
 from finscale.training.config import SMOKE_TEST_DEFAULTS, ExecutionConfig
+from finscale.training.export_config import export_faults
+from finscale.training.heads import with_head
+from finscale.training.run_inputs import BarFacts, bar_facts, save_inputs
 from finscale.training.run_spec import Provenance, RunSpec, read_run_spec
 from finscale.training.winner import SeedRun, date_loss_rows, run_rows, seeds_of, train_seed, winner_spec
 from finscale.windows.build import few_positives
@@ -23,7 +29,14 @@ from finscale.windows.data import WindowData
 from finscale.windows.experiment import ExperimentConfig
 from finscale.windows.folds import fold_folder
 
-__all__ = ["log_runs", "plan_runs", "train_runs"]
+__all__ = ["export_runs", "log_runs", "plan_runs", "train_runs"]
+
+_LOGGED = {
+    "log_loss": "{split}_loss",
+    "base_rate_loss": "base_rate_{split}_loss",
+    **{name: f"{{split}}_{name}" for name in ("n", "auc", "brier", "ece")},
+}
+"""What the results log says of every split, and in which column."""
 
 
 def plan_runs(
@@ -31,7 +44,7 @@ def plan_runs(
     windows: WindowData,
     definition: ExperimentConfig,
     cell: Cell,
-    model: PatchTSTConfig,
+    model: dict[str, Any],
     hpo: SearchConfig,
     training: TrainingSettings,
     execution: ExecutionConfig,
@@ -41,14 +54,15 @@ def plan_runs(
 ) -> list[RunSpec]:
     """Resolve what to train: the winner with fresh seeds on every fold, a named run_spec, or the defaults."""
     if run_spec is not None:
-        return [read_run_spec(Path(run_spec))]
+        return _exportable([read_run_spec(Path(run_spec))], training)
     best = _winner(best_params, definition, cell, allow_defaults=allow_defaults)
+    base = with_head(parse_grid_base(model), windows.spec)
     known = Provenance(data_hash=windows.spec.data_hash, config_hash=best["config_hash"], **provenance)
-    return [
+    specs = [
         winner_spec(
             best["architecture"],
             best["training"],
-            base=model,
+            base=base,
             shared=training.shared,
             experiment=definition,
             cell=cell,
@@ -62,6 +76,18 @@ def plan_runs(
         for seed in seeds_of(definition.seed, n_seeds=training.n_seeds)
         for fold in range(windows.spec.n_folds)
     ]
+    if best["arch_id"] not in (None, specs[0].arch_id):
+        rule = f"hold an architecture of the settings under model.{base.family} ({specs[0].arch_id})"
+        remedy = "undo their change, or search again with hpo.restart=true"
+        raise Fault(f"best_params.json of {cell.id}", rule, best["arch_id"], remedy)
+    return _exportable(specs, training)
+
+
+def _exportable(specs: list[RunSpec], training: TrainingSettings) -> list[RunSpec]:
+    """The same specifications, unless what they train cannot be exported as asked."""
+    model = specs[0].model
+    raise_faults(export_faults(training, model, dropout=getattr(model, "dropout", 0.0)))
+    return specs
 
 
 def _winner(
@@ -74,9 +100,10 @@ def _winner(
             "architecture": architecture,
             "training": best.training.model_dump(),
             "config_hash": best.config_hash,
+            "arch_id": best.arch_id,
         }
     if allow_defaults:
-        return {**SMOKE_TEST_DEFAULTS, "config_hash": ""}
+        return {**SMOKE_TEST_DEFAULTS, "config_hash": "", "arch_id": None}
     chosen = f"budget={cell.budget},horizon={cell.horizon},experiment={definition.name}"
     remedy = f"make it with: kedro run --pipelines hpo --params {chosen}; or add allow_defaults=true"
     raise Fault(f"best_params.json of {cell.id}", "exist before training", "no such file", remedy)
@@ -91,32 +118,38 @@ def train_runs(
     execution: ExecutionConfig,
     hpo: SearchConfig,
     windows_folder: Path,
+    checked_bars: pd.DataFrame,
     best_params: dict[str, Any] | None,
     run_spec: str | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train every seed, going on from its checkpoint, and score its best epoch on validation and test."""
     folds = [windows, *later_folds]
-    folders = [training_folder / _folder_of(spec, named=run_spec is not None) for spec in run_specs]
+    folders = _folders(training_folder, run_specs, run_spec)
+    facts = bar_facts(checked_bars)
     if hpo.executor == "process" and len(run_specs) > 1:
         sources = [fold_folder(windows_folder, spec.fold) for spec in run_specs]
         _train_side_by_side(run_specs, folders, sources, execution, hpo.n_slots)
     runs = [
-        _train(spec, folds[spec.fold], folder, execution)
+        _train(spec, folds[spec.fold], folder, execution, facts)
         for spec, folder in zip(run_specs, folders, strict=True)
     ]
+    log_winner(runs, folders, checked_bars)
     flags = [
         *(["few_positives"] if any(map(few_positives, folds)) else []),
         *(["allow_defaults"] if best_params is None and run_spec is None else []),
     ]
     rows = run_rows(runs, flags=flags, experiment=windows.spec.experiment, title=windows.spec.title)
     rows["warnings"] = [window_warnings] * len(rows)
+    rows["max_temperature_c"] = HARDWARE.hottest(rows)
     return rows, date_loss_rows(runs)
 
 
-def _folder_of(spec: RunSpec, *, named: bool) -> Path:
+def _folders(training_folder: Path, specs: list[RunSpec], run_spec: str | None) -> list[Path]:
     """Each training's own folder: a seed's, under its fold where there are several."""
-    fold = fold_folder(Path(), spec.fold)
-    return fold / (f"run_spec_{spec.arch_id}_{spec.seed}" if named else f"seed_{spec.seed}")
+    names = [
+        f"seed_{spec.seed}" if run_spec is None else f"run_spec_{spec.arch_id}_{spec.seed}" for spec in specs
+    ]
+    return [fold_folder(training_folder, spec.fold) / name for spec, name in zip(specs, names, strict=True)]
 
 
 def _train_side_by_side(
@@ -130,7 +163,7 @@ def _train_side_by_side(
     cell = specs[0].cell.id
     with (
         SeedsListener(cell, specs) as listener,
-        ProcessExecutor(n_slots=n_slots, on_report=listener) as executor,
+        ProcessExecutor(n_slots=n_slots, on_report=listener, should_pause=STOP.should_pause) as executor,
     ):
         is_done = train_side_by_side(
             specs,
@@ -146,7 +179,9 @@ def _train_side_by_side(
         )
 
 
-def _train(spec: RunSpec, windows: WindowData, folder: Path, execution: ExecutionConfig) -> SeedRun:
+def _train(
+    spec: RunSpec, windows: WindowData, folder: Path, execution: ExecutionConfig, facts: BarFacts
+) -> SeedRun:
     fold = f" fold {spec.fold}" if windows.spec.n_folds > 1 else ""
     with watch_training(f"Train {spec.cell.id}{fold} seed {spec.seed}", spec.training.epochs) as listen:
         run = train_seed(
@@ -155,26 +190,59 @@ def _train(spec: RunSpec, windows: WindowData, folder: Path, execution: Executio
             directory=folder,
             execution=execution,
             on_event=listen,
-            should_stop=STOP.requested,
+            should_stop=once_resumed(STOP.requested, STOP.should_pause),
         )
     if run.result.outcome == "stopped":
         saved = f"epoch {run.result.stopped_epoch}, step {run.result.n_steps}"
         raise Interrupted(
             f"Training of {spec.cell.id} stopped; its checkpoint holds {saved}.", STOP.exit_code
         )
+    save_inputs(folder, windows, facts)
     log_seed_run(run)
     return run
 
 
-def log_runs(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs as rows of the experiment's results log: one row per training, losses side by side."""
-    losses = runs.pivot(index="run_id", columns="split", values=["log_loss", "base_rate_loss"])
+def export_runs(
+    runs: pd.DataFrame,
+    run_specs: list[RunSpec],
+    windows: WindowData,
+    later_folds: list[WindowData],
+    training_folder: Path,
+    training: TrainingSettings,
+    run_spec: str | None,
+) -> list[dict[str, Any]]:
+    """Export every seed that was trained to its end in the ways asked for, each into its own folder."""
+    if not training.export:
+        return []
+    from finscale.training.export import export_run
+
+    complete, folds = set(runs.loc[runs["outcome"] == "complete", "seed"]), [windows, *later_folds]
+    folders = _folders(training_folder, run_specs, run_spec)
+    manifests = [
+        export_run(folder, folds[spec.fold], training)
+        for spec, folder in zip(run_specs, folders, strict=True)
+        if spec.seed in complete
+    ]
+    return [manifest.model_dump(mode="json") for manifest in manifests]
+
+
+def log_runs(runs: pd.DataFrame, baseline_scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs as rows of the experiment's results log: one row per training, splits side by side."""
+    by_split = runs.pivot(index="run_id", columns="split", values=list(_LOGGED))
+    splits = runs["split"].unique()
     columns = {
-        **{f"{split}_loss": losses["log_loss", split] for split in losses["log_loss"]},
-        **{f"base_rate_{split}_loss": losses["base_rate_loss", split] for split in losses["base_rate_loss"]},
+        column.format(split=split): by_split[name, split]
+        for name, column in _LOGGED.items()
+        for split in splits
     }
+    on_test = baseline_scores[baseline_scores["split"] == "test"].set_index("baseline")["log_loss"]
     first = runs.drop_duplicates("run_id").set_index("run_id")
     joined = first.assign(
-        **columns, run_type="final", status=first["outcome"], flags=first["flags"].map(" ".join)
+        **columns,
+        run_type="final",
+        status=first["outcome"],
+        error=first["outcome"].map({"diverged": "the loss is not finite"}),
+        baselines=json.dumps({"test": on_test.to_dict()}),
+        flags=first["flags"].map(" ".join),
     )
     return joined.reset_index()

@@ -4,14 +4,14 @@ from typing import Any
 
 from kedro.pipeline import Pipeline, node
 
-from finscale.pipelines.training.nodes import log_runs, plan_runs, train_runs
+from finscale.pipelines.training.nodes import export_runs, log_runs, plan_runs, train_runs
 from finscale.runtime.preflight import NEEDS_DEVICE
 
 __all__ = ["create_pipeline"]
 
 
 def create_pipeline(**kwargs: Any) -> Pipeline:
-    """Return best parameters + windows -> trained seeds -> scores and per-date losses."""
+    """Return best parameters + windows -> trained seeds -> scores, per-date losses and exports."""
     return Pipeline(
         [
             node(
@@ -29,12 +29,22 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 train_runs,
                 [
                     *("run_specs", "windows", "later_folds", "training_folder", "window_warnings"),
-                    *("params:execution", "params:hpo", "windows_folder", "best_params", "params:run_spec"),
+                    *("params:execution", "params:hpo", "windows_folder", "checked_bars"),
+                    *("best_params", "params:run_spec"),
                 ],
                 ["runs", "date_losses"],
                 name="train_runs",
                 tags=NEEDS_DEVICE,
             ),
-            node(log_runs, "runs", "run_results", name="log_runs"),
+            node(log_runs, ["runs", "baseline_scores"], "run_results", name="log_runs"),
+            node(
+                export_runs,
+                [
+                    *("runs", "run_specs", "windows", "later_folds", "training_folder"),
+                    *("params:training", "params:run_spec"),
+                ],
+                "exports",
+                name="export_runs",
+            ),
         ]
     )

@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from finscale.models.layers.attention import Attention, KeyValues, Place, attend
-from finscale.models.layers.counts import bands
+from finscale.models.layers.counts import MOST_KEYS, bands
+from finscale.models.layers.few_keys import mix_few_keys
 from finscale.models.layers.positions import Positions, apply_rotary, build_positions, rope_table
 from finscale.models.position_config import AlibiConfig, HybridConfig
 
@@ -145,9 +146,9 @@ def test_dense_causal_attention_hands_sdpa_no_mask(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(functional, "scaled_dot_product_attention", watched)
     attention, x = layer(), tokens()
     _, past = attention.resume(x, None)
-    attention(x), attention(x, causal=True), attention(x, causal=True, window_size=T)
+    attention(x, causal=True), attention(x, causal=True, window_size=T)
     attention.resume(x[:, :1], past)
-    assert seen == [None] * 5
+    assert seen == [None] * 4
     attention(x, causal=True, window_size=T - 1)
     assert seen[-1] is not None
 
@@ -212,3 +213,58 @@ def test_every_band_knows_where_its_keys_stand(given: bool) -> None:
     explicit = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
     banded = attend(q, k, v, causal=True, window_size=window_size, place=place)
     torch.testing.assert_close(banded, explicit)
+
+
+def fused(packed: Tensor, n_heads: int) -> Tensor:
+    heads = packed.unflatten(2, (3 * n_heads, -1)).transpose(1, 2).split(n_heads, dim=1)
+    return functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+
+
+@pytest.mark.parametrize(("n_windows", "n_tokens", "n_heads"), [(1, 1, 1), (3, 5, 2), (2, 11, 4), (5, 40, 3)])
+def test_few_keys_are_mixed_as_by_the_fused_kernel_and_so_are_their_gradients(
+    n_windows: int, n_tokens: int, n_heads: int
+) -> None:
+    random = torch.Generator().manual_seed(2)
+    packed = 2 * torch.randn(n_windows, n_tokens, 3 * n_heads * 4, dtype=torch.float64, generator=random)
+    outer = torch.randn(n_windows, n_tokens, n_heads * 4, dtype=torch.float64, generator=random)
+    packed.requires_grad_()
+    ours, theirs = mix_few_keys(packed, n_heads=n_heads), fused(packed, n_heads)
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-13)
+    back = [torch.autograd.grad((out * outer).sum(), packed)[0] for out in (ours, theirs)]
+    torch.testing.assert_close(*back, rtol=1e-12, atol=1e-12)
+
+
+def test_few_keys_far_apart_neither_overflow_nor_lose_their_gradient() -> None:
+    packed = 300 * torch.randn(2, 6, 3 * 8, generator=torch.Generator().manual_seed(0))
+    packed.requires_grad_()
+    out = mix_few_keys(packed, n_heads=2)
+    torch.testing.assert_close(out, fused(packed, 2))
+    assert out.isfinite().all()
+    assert torch.autograd.grad(out.sum(), packed)[0].isfinite().all()
+
+
+def test_few_keys_in_half_precision_take_their_softmax_in_single() -> None:
+    packed = torch.randn(4, 11, 3 * 16, generator=torch.Generator().manual_seed(0)).bfloat16()
+    exact = fused(packed.double(), 2)
+    out = mix_few_keys(packed, n_heads=2)
+    assert out.dtype == torch.bfloat16
+    assert (out.double() - exact).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("n_tokens", [MOST_KEYS, MOST_KEYS + 1])
+def test_both_ways_of_attending_agree_where_one_takes_over_from_the_other(n_tokens: int) -> None:
+    attention = layer()
+    x = torch.randn(2, n_tokens, D, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    heads = attention._heads(attention.query_key_value(x), None)
+    plain = attention.output(attend(*heads, causal=False).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(attention(x), plain)
+
+
+@pytest.mark.parametrize("positions", [AlibiConfig(), HybridConfig(K=2, width=2)])
+def test_positions_that_attention_must_know_are_never_left_out(positions: object) -> None:
+    attention, x = layer(), tokens()
+    place = Place.of(
+        build_positions(positions, d_model=D, d_head=D // H, n_heads=H, max_length=T), None, like=x
+    )
+    assert not place.is_plain
+    assert not torch.allclose(attention(x, place=place), attention(x))

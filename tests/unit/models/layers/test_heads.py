@@ -8,6 +8,7 @@ from torch import Tensor
 
 from finscale.core.errors import Fault, FinscaleError
 from finscale.models.head_config import (
+    ClassesHead,
     ForecastHead,
     HeadConfig,
     LogitsHead,
@@ -29,6 +30,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     ("head", "name", "shape"),
     [
         (LogitsHead(), "logits", (B, 1)),
+        (ClassesHead(n_classes=(3, 2)), "classes", (B, 5)),
         (RegressionHead(), "regression", (B,)),
         (QUANTILES, "quantiles", (B, 3, 4)),
         (ForecastHead(horizon=5, n_channels=2), "forecast", (B, 5, 2)),
@@ -88,6 +90,14 @@ def test_classes_are_refused_for_a_head_that_has_none() -> None:
     assert head_width(LogitsHead(), n_outputs=7) == 7
     with pytest.raises(Fault, match=r"n_outputs must be left out under head.kind=regression, got 7"):
         head_width(RegressionHead(), n_outputs=7)
+    with pytest.raises(Fault, match=r"n_outputs must be left out under head.kind=classes, got 7"):
+        head_width(ClassesHead(n_classes=(7,)), n_outputs=7)
+
+
+@pytest.mark.parametrize("n_classes", [(), (3, 1), (0,)])
+def test_a_column_of_classes_has_two_at_least(n_classes: tuple[int, ...]) -> None:
+    with pytest.raises(FinscaleError, match="n_classes"):
+        ClassesHead.read({"n_classes": n_classes})
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,20 @@ def test_statistics_are_returned_and_never_kept() -> None:
     assert not {name for name, kept in vars(norm).items() if isinstance(kept, Tensor)}
 
 
+@pytest.mark.parametrize("affine", [False, True])
+def test_padding_counts_for_nothing_and_comes_back_as_zero(affine: bool) -> None:
+    norm, x = norm_of(affine=affine), values()
+    real = torch.rand(B, T, generator=torch.Generator().manual_seed(2)) < torch.tensor([[0.9], [0.5], [0.05]])
+    real[2, 3] = True
+    normed, moments = norm(x.masked_fill(~real[:, :, None], torch.nan), real)
+    assert not normed[~real].any()
+    for window in range(B):
+        alone, expected = norm(x[window : window + 1, real[window]])
+        torch.testing.assert_close(normed[window, real[window]], alone[0], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(moments.mean[window], expected.mean[0])
+        torch.testing.assert_close(moments.scale[window], expected.scale[0])
+
+
 def test_only_the_affine_form_learns() -> None:
     assert not list(InstanceNorm(F, affine=False).parameters())
     assert sum(p.numel() for p in InstanceNorm(F, affine=True).parameters()) == 2 * F

@@ -48,6 +48,12 @@ def test_a_rotary_spiral_turns_its_share_of_the_pairs() -> None:
         assert (cos[:, n_turning:] == 1).all()
 
 
+def test_the_share_of_turning_pairs_is_rounded_and_never_none() -> None:
+    for fraction, n_turning in ((0.3, 5), (0.01, 1)):
+        _, sin = tables(build(PiSpiralConfig(rotated_fraction=fraction)), torch.arange(1, 50))
+        assert (sin != 0).any(0).sum() == n_turning
+
+
 def test_a_hard_gate_is_bit_equal_to_rope_up_to_k_and_leaves_it_at_the_next_position() -> None:
     steps, rope = torch.arange(K + 2), build(RopeConfig())
     for dtype in (torch.float32, torch.float64):
@@ -83,6 +89,26 @@ def test_a_distance_gate_is_rope_near_and_the_spiral_far_at_any_position() -> No
         torch.testing.assert_close(ours[..., beyond], far[..., beyond], atol=1e-9, rtol=0)
         half = distance == K + WIDTH // 2
         torch.testing.assert_close(ours[..., half], (near + far)[..., half] / 2, atol=1e-9, rtol=0)
+
+
+def test_under_a_distance_gate_grouped_queries_share_their_own_key() -> None:
+    generator, steps = torch.Generator().manual_seed(2), torch.arange(3 * K)
+    q = torch.randn(1, 4, len(steps), D_HEAD, generator=generator).double()
+    k = torch.randn(1, 2, len(steps), D_HEAD, generator=generator).double()
+    grouped = hybrid("distance").relate(q, k, steps, steps, causal=True)
+    repeated = hybrid("distance").relate(q, k[:, [0, 0, 1, 1]], steps, steps, causal=True)
+    assert torch.equal(grouped.bias, repeated.bias)
+
+
+def test_without_positions_the_queries_of_a_distance_gate_are_the_last_of_the_keys() -> None:
+    generator = torch.Generator().manual_seed(2)
+    q, k = (torch.randn(1, H, n, D_HEAD, generator=generator).double() for n in (3, 3 * K))
+    keys = torch.arange(3 * K)
+    counted, given = hybrid("distance").relate(q, k, causal=True), (keys[-3:], keys)
+    assert torch.equal(counted.bias, hybrid("distance").relate(q, k, *given, causal=True).bias)
+    for one in ((keys + 9, None), (None, keys + 9)):  # of one and the same run of tokens
+        both = hybrid("distance").relate(k, k, keys + 9, keys + 9, causal=True)
+        assert torch.equal(hybrid("distance").relate(k, k, *one, causal=True).bias, both.bias)
 
 
 def test_with_every_pair_turning_fast_nothing_can_be_matched_at_a_distance() -> None:

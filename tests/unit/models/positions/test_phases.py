@@ -50,6 +50,13 @@ def test_phases_are_exact_at_any_position(constant: str, n: int) -> None:
     assert sin.tolist() == [[pytest.approx(float(mpmath.sin(radians)), abs=7e-9)] * 3]
 
 
+def test_turns_lie_between_none_and_one() -> None:
+    for constant in (*CONSTANTS, "prng"):
+        turns = spiral_turns(torch.arange(2000), 3, constant=constant, constants="per_pair")
+        assert turns.min() >= 0
+        assert 0.9 < turns.max() <= 1
+
+
 @every_constant
 def test_no_pair_of_a_full_rank_spiral_stands_still(constant: str) -> None:
     held = multipliers(constant, 512)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from finscale.models.layers.positions import build_positions, rope_table
-from finscale.models.layers.positions.rotary import yarn_frequencies, yarn_temperature
+from finscale.models.layers.positions.rotary import dynamic_table, yarn_frequencies, yarn_temperature
 from finscale.models.position_config import parse_position_config
 
 D_HEAD, N = 64, 4096
@@ -16,6 +16,9 @@ SIZES = [
     (32, 500_000.0, 8.0, 8192),
     (128, 1_000_000.0, 2.5, 32768),
     (8, 100.0, 40.0, 64),
+    (8, 100.0, 4.0, 4096),  # the slow bound lies beyond the last pair
+    (8, 10.0, 4.0, 65_536),  # and beyond the width
+    (8, 10_000.0, 4.0, 6),  # no pair turns once: both bounds are pair 0
 ]
 
 
@@ -54,6 +57,13 @@ def test_dynamic_scaling_is_rope_up_to_the_original_length_and_ntk_beyond() -> N
     assert torch.equal(tables(1024, **dynamic)[0], tables(1024, kind="rope")[0])
     grown = 2.0 * 3000 / 1024 - 1.0
     assert torch.equal(tables(3000, **dynamic)[0], tables(3000, kind="rope_ntk", factor=grown)[0])
+
+
+def test_dynamic_scaling_is_by_the_last_position_and_not_by_how_many_there_are() -> None:
+    options = {"base": 10_000.0, "factor": 2.0, "original_length": 64}
+    whole = dynamic_table(torch.arange(200), D_HEAD, **options)
+    some = dynamic_table(torch.tensor([3, 199, 50]), D_HEAD, **options)
+    assert all(torch.equal(part, table[[3, 199, 50]]) for part, table in zip(some, whole, strict=True))
 
 
 def test_yarn_keeps_fast_pairs_divides_slow_ones_and_has_a_temperature() -> None:
