@@ -7,11 +7,9 @@ from numpy.typing import NDArray
 
 from finscale.core.errors import Fault
 from finscale.windows.data import WindowData
-from finscale.windows.vocabulary import Label
+from finscale.windows.vocabulary import shown_labels
 
 __all__ = ["class_faults", "untrained_labels"]
-
-_SHOWN = 5
 
 
 def class_faults(windows: WindowData) -> Iterator[Fault]:
@@ -30,7 +28,7 @@ def class_faults(windows: WindowData) -> Iterator[Fault]:
         for split in ("val_select", "val_score", "test"):
             asked = set(windows.targets_at(split)[:, k].astype(int)) - trained
             if asked:
-                got = f"{split} asks for {_shown([labels[code] for code in sorted(asked)])}"
+                got = f"{split} asks for {shown_labels([labels[code] for code in sorted(asked)])}"
                 remedy = "merge rare labels, leave these rows out, or divide the table in another way"
                 yield Fault(subject, "ask only for labels of training origins", got, remedy)
 
@@ -42,11 +40,6 @@ def untrained_labels(windows: WindowData, training_rows: NDArray[np.int64]) -> t
         labels = windows.spec.vocabularies[name]
         unseen = np.setdiff1d(codes, codes[training_rows])
         if len(unseen):
-            shown = _shown([labels[code] for code in unseen])
+            shown = shown_labels([labels[code] for code in unseen])
             found.append(f"{name} shows {shown} in no training row; their embeddings are never trained")
     return tuple(found)
-
-
-def _shown(labels: list[Label]) -> str:
-    first = ", ".join(repr(label) for label in labels[:_SHOWN])
-    return f"{len(labels)} labels ({first}{', ...' if len(labels) > _SHOWN else ''})"

@@ -1,6 +1,6 @@
 """Labels of a categorical column, and their codes counted from 0."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from finscale.core.errors import Fault
 
-__all__ = ["Label", "Vocabulary", "code_labels", "vocabularies_of", "vocabulary_of"]
+__all__ = ["Label", "Vocabulary", "code_labels", "shown_labels", "vocabularies_of", "vocabulary_of"]
 
 Label = str | int
 Vocabulary = tuple[Label, ...]
@@ -46,7 +46,8 @@ def vocabulary_of(values: pd.Series, *, subject: str) -> Vocabulary:
     """
     labels = {_label(value, subject) for value in pd.unique(values)}
     if len({type(label) for label in labels}) > 1:
-        raise Fault(subject, "hold texts or whole numbers, not both", _shown(labels), "write them as texts")
+        rule = "hold texts or whole numbers, not both"
+        raise Fault(subject, rule, shown_labels(labels), "write them as texts")
     return tuple(sorted(labels))
 
 
@@ -68,8 +69,8 @@ def code_labels(values: pd.Series, vocabulary: Sequence[Label], *, subject: str)
     labels = [_label(value, subject) for value in found]
     unknown = {label for label in labels if label not in places}
     if unknown:
-        remedy = "leave these rows out, or train with them"
-        raise Fault(subject, f"hold the {len(places)} labels of the vocabulary", _shown(unknown), remedy)
+        rule, remedy = f"hold the {len(places)} labels of the vocabulary", "leave these rows out"
+        raise Fault(subject, rule, shown_labels(unknown), f"{remedy}, or train with them")
     return np.array([places[label] for label in labels], dtype=np.int64)[rows]
 
 
@@ -83,6 +84,7 @@ def _label(value: Any, subject: str) -> Label:
     raise Fault(subject, "hold texts or whole numbers", str(value), "write the labels as texts")
 
 
-def _shown(labels: set[Label]) -> str:
+def shown_labels(labels: Collection[Label]) -> str:
+    """Return how many labels there are, and the first of them, for a message."""
     first = ", ".join(repr(label) for label in sorted(labels, key=str)[:_SHOWN])
     return f"{len(labels)} labels ({first}{', ...' if len(labels) > _SHOWN else ''})"
