@@ -7,42 +7,34 @@ N parameters, T context_length, F features, C outputs, d d_model, L n_layers.
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pandas as pd
 from pydantic import ValidationError
 
+from finscale.archgrid.base import (
+    BASE,
+    D_FF_RATIOS,
+    DIMENSIONS,
+    N_HEADS,
+    N_LAYERS,
+    SMALL_BUDGET,
+    SMALL_WIDTHS,
+    WIDTHS,
+    GridConfig,
+)
 from finscale.archgrid.memory import predict_memory
 from finscale.core.budgets import format_budget
-from finscale.core.errors import Fault, FinscaleError
+from finscale.core.errors import Fault
 from finscale.core.hashing import content_hash
-from finscale.models.config import PatchTSTConfig, TransformerConfig, parse_model_config
 from finscale.models.counting import arch_id, count_params, flops
 
-__all__ = ["BASE", "DIMENSIONS", "D_FF_RATIOS", "FAMILIES", "GRID_COLUMNS", "N_HEADS", "N_LAYERS"]
-__all__ += ["SMALL_WIDTHS", "SPACE_COLUMNS", "WIDTHS", "GridConfig", "enumerate_grid", "enumerate_space"]
-__all__ += ["grid_base", "parse_grid_base", "require_admissible"]
+__all__ = ["GRID_COLUMNS", "SPACE_COLUMNS", "enumerate_grid", "enumerate_space", "require_admissible"]
 
-WIDTHS = (64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
-SMALL_WIDTHS = (8, 16, 24, 32, 48)
-SMALL_BUDGET = 1_000_000
-N_LAYERS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160, 180, 192, 256)
-N_HEADS = (2, 4, 8, 16, 32)
-D_FF_RATIOS = (2, 4)
 MEMORY_BATCH_SIZE = 128
 """Windows in the forward pass for which a row's ``memory_bytes`` is predicted (fp32)."""
 
-GridConfig = PatchTSTConfig | TransformerConfig
-"""A config with the four dimensions of a grid."""
-
-FAMILIES: dict[str, type[GridConfig]] = {"patchtst": PatchTSTConfig, "transformer": TransformerConfig}
-"""The families that have a grid."""
-
-BASE = PatchTSTConfig(d_model=64, n_layers=2, n_heads=2, d_ff=128)
-"""What a grid keeps fixed (patches, pooling, dropout); its four dimensions are replaced row by row."""
-
-DIMENSIONS = ("d_model", "n_layers", "n_heads", "d_ff")
 _COUNTS = ("n_params", "n_embedding", "n_positions", "n_body", "n_head")
 _COSTS = ("flops_forward", "flops_training", "memory_bytes", "aspect_ratio")
 SPACE_COLUMNS = ["arch_id", "model_family", "config", *DIMENSIONS, *_COUNTS, *_COSTS]
@@ -202,51 +194,6 @@ def require_admissible(
     remedy = f"nearest admissible shapes: {'; '.join(map(str, near))}" if near else "choose another budget"
     rule = f"have N within {100 * tolerance:g}% of {format_budget(budget)}"
     raise Fault(f"architecture ({shape})", rule, f"N = {n_params:,} ({_millions(n_params)})", remedy)
-
-
-def grid_base(family: str, settings: Mapping[str, Any]) -> GridConfig:
-    """Return what a grid of ``family`` keeps fixed, at the first width and heads that accept ``settings``.
-
-    Parameters
-    ----------
-    family : str
-        One of `FAMILIES`.
-    settings : mapping
-        Plain values of its config, without the four dimensions.
-
-    Raises
-    ------
-    FinscaleError
-        Where no width and heads of the search space do: every fault at the first of them, at once.
-
-    Examples
-    --------
-    >>> grid_base("transformer", {"attention": "gqa", "n_kv_heads": 4}).n_heads
-    4
-    """
-    faults = []
-    for d_model, n_heads in itertools.product(WIDTHS, N_HEADS):
-        dimensions = {"d_model": d_model, "n_layers": N_LAYERS[0], "n_heads": n_heads, "d_ff": 2 * d_model}
-        try:
-            return FAMILIES[family].read({**settings, **dimensions}, subject=f"model.{family}")
-        except FinscaleError as fault:
-            faults.append(fault)
-    raise faults[0]
-
-
-def parse_grid_base(values: Mapping[str, Any]) -> GridConfig:
-    """Read a whole model config and return it as what a grid of its family keeps fixed.
-
-    Raises
-    ------
-    FinscaleError
-        When it is faulty, or of a family without a grid.
-    """
-    base = parse_model_config(values)
-    if not isinstance(base, GridConfig):
-        rule, remedy = "have a grid of architectures", "train it alone, with --pipelines training"
-        raise Fault("model.family", rule, base.family, remedy)
-    return base
 
 
 def _check_tolerance(tolerance: float) -> None:

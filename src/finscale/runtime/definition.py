@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from finscale.archgrid.enumerate import DIMENSIONS, FAMILIES, GridConfig, grid_base
+from finscale.archgrid.base import DIMENSIONS, FAMILIES, GridConfig, grid_base
 from finscale.core.budgets import Cell, parse_budget, parse_horizon
 from finscale.core.config import Record
 from finscale.core.errors import Fault, FinscaleError, raise_faults, suggest

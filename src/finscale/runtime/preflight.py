@@ -156,8 +156,9 @@ def _writable(folder: Path) -> str:
 
 def _largest_step(parameters: Mapping[str, Any], budgets: Iterable[str]) -> str:
     """Fit and step the largest admissible architecture of the largest budget on the real device."""
+    from finscale.archgrid.base import parse_grid_base
     from finscale.archgrid.batching import choose_batch
-    from finscale.archgrid.enumerate import enumerate_grid, parse_grid_base
+    from finscale.archgrid.enumerate import enumerate_grid
 
     data, execution = group(parameters, "definition").data, group(parameters, "execution")
     n_features = len(parameters["feature_sets"][data.feature_set])

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from finscale.archgrid.enumerate import FAMILIES
+from finscale.archgrid.base import FAMILIES
 from finscale.core.config import Record
 from finscale.runtime.definition import (
     RUNTIME_KEYS,

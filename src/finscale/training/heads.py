@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from finscale.archgrid.enumerate import GridConfig
+from finscale.archgrid.base import GridConfig
 from finscale.core.errors import Fault
 from finscale.models.head_config import (
     ClassesHead,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from finscale.archgrid.base import GridConfig
 from finscale.archgrid.batching import BatchProvider, choose_batch
-from finscale.archgrid.enumerate import GridConfig
 from finscale.core.budgets import Cell
 from finscale.core.errors import FinscaleError
 from finscale.core.files import read_json

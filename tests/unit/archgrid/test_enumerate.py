@@ -9,15 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from finscale.archgrid.base import BASE, D_FF_RATIOS, N_HEADS, N_LAYERS, SMALL_WIDTHS, WIDTHS
 from finscale.archgrid.enumerate import (
-    BASE,
-    D_FF_RATIOS,
     GRID_COLUMNS,
-    N_HEADS,
-    N_LAYERS,
-    SMALL_WIDTHS,
     SPACE_COLUMNS,
-    WIDTHS,
     enumerate_grid,
     enumerate_space,
     require_admissible,

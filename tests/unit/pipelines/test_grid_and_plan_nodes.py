@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from finscale.archgrid.enumerate import grid_base
+from finscale.archgrid.base import grid_base
 from finscale.core.budgets import Cell
 from finscale.core.errors import FinscaleError
 from finscale.models.config import DLinearConfig, parse_model_config

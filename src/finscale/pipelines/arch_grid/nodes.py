@@ -4,7 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from finscale.archgrid.enumerate import GridConfig, enumerate_grid, parse_grid_base
+from finscale.archgrid.base import GridConfig, parse_grid_base
+from finscale.archgrid.enumerate import enumerate_grid
 from finscale.core.budgets import Cell
 from finscale.core.hashing import content_hash
 from finscale.models.head_config import LogitsHead

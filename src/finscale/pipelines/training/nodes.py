@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from finscale.archgrid.enumerate import parse_grid_base
+from finscale.archgrid.base import parse_grid_base
 from finscale.core.budgets import Cell
 from finscale.core.errors import Fault, Interrupted, raise_faults
 from finscale.runtime.definition import TrainingSettings
