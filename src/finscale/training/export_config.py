@@ -52,7 +52,7 @@ def export_faults(settings: ExportSettings, model: AnyConfig, *, dropout: float 
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     for kind in (kind for kind in settings.export if kind in _ONNX and missing):
         remedy = 'pip install "finscale[export]"'
-        yield Fault(f"training.export {kind}", f"find the package {' and '.join(missing)}", "nothing", remedy)
+        yield Fault(f"training.export {kind}", f"find {', '.join(missing)}", "not installed", remedy)
     if "generative" in settings.export and not _generates(model):
         rule = "have a causal transformer that predicts the next symbol"
         yield Fault("training.export generative", rule, model.family, "leave generative out")
