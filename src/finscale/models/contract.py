@@ -4,15 +4,18 @@ B windows in the batch, T context_length, F features, D d_model, C classes or ch
 Q quantile levels.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float, Int, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 from finscale.core.errors import Fault
 
-__all__ = ["Batch", "ModelOutput", "State", "only_values", "without_padding"]
+__all__ = ["Batch", "ModelOutput", "State", "evaluating", "only_values", "without_padding"]
 
 
 @dataclass(frozen=True)
@@ -118,3 +121,15 @@ def without_padding(
 ) -> Shaped[Tensor, "B T X"]:
     """Return zeros where there is padding, whatever it holds (NaN too)."""
     return x_BTX if mask_BT is None else x_BTX.masked_fill(~mask_BT[:, :, None], 0)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Run the model with dropout off and without gradients; its mode is as before afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)

@@ -4,14 +4,13 @@ B sequences, T given symbols, n new ones, C size of the vocabulary.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from finscale.core.errors import Fault, raise_faults
-from finscale.models.contract import Batch
+from finscale.models.contract import Batch, evaluating
 from finscale.models.head_config import ClassesHead
 from finscale.models.transformer import Transformer
 
@@ -57,7 +56,7 @@ def generate(
     drawn = _draw_faults(n_symbols, temperature, top_k, generator)
     raise_faults([*few, *_token_faults(tokens, n_symbols), *drawn])
     new: list[Tensor] = []
-    with _speaking(decoder), torch.no_grad():
+    with evaluating(decoder):
         state, read = decoder.start(), tokens
         while len(new) < n_new:
             output = decoder(Batch(tokens=read), state)
@@ -118,13 +117,3 @@ def _draw(
     likeliest = logits.topk(logits.shape[1] if top_k is None else top_k)
     place = torch.multinomial(torch.softmax(likeliest.values / temperature, dim=1), 1, generator=generator)
     return likeliest.indices.gather(1, place)
-
-
-@contextmanager
-def _speaking(model: nn.Module) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from finscale.core.errors import Fault
 from finscale.core.seeding import derive
+from finscale.models.contract import evaluating
 from finscale.training.config import ExecutionConfig
-from finscale.training.evaluate import as_double, evaluating, placed_chunks
+from finscale.training.evaluate import as_double, placed_chunks
 from finscale.training.execution import autocast, seed_device
 from finscale.training.gradients import WindowSource
 from finscale.training.losses import said_of

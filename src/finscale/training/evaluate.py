@@ -4,7 +4,6 @@ n windows of a split, y targets, p forecast probabilities. Answers are scored in
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from finscale.core.errors import Fault
 from finscale.core.files import replacing
 from finscale.core.seeding import derive
+from finscale.models.contract import evaluating
 from finscale.models.registry import build_model
 from finscale.training.config import ExecutionConfig, resolve_device
 from finscale.training.distributed import ALONE, Processes
@@ -41,12 +41,10 @@ __all__ = [
     "as_double",
     "build_run_model",
     "evaluate_run",
-    "evaluating",
     "load_best",
     "observe",
     "observe_split",
     "placed_chunks",
-    "predict_probabilities",
     "reference_rows",
     "save_best",
 ]
@@ -147,19 +145,6 @@ def observe_split(
     return rows
 
 
-def predict_probabilities(
-    model: nn.Module,
-    data: WindowData,
-    split: str,
-    *,
-    device: torch.device,
-    execution: ExecutionConfig | None = None,
-) -> Vector:
-    """Return the probabilities (n,) of the windows of one split of a binary task."""
-    rows = observe_split(model, data, split, device=device, execution=execution)
-    return rows.columns["probability"]
-
-
 def reference_rows(data: WindowData, split: str, *, windows: WindowSource, device: torch.device) -> Rows:
     """Return what the reference of the task (base rate, climatology) says of the windows of one split."""
     scoring, origins = scoring_of(data.spec), torch.from_numpy(data.origins[split]).to(device)
@@ -247,18 +232,6 @@ def placed_chunks(origins: Int[Tensor, " n"]) -> Iterator[tuple[Tensor, NDArray[
 def as_double(values: Tensor) -> Vector:
     """Copy to the host in double precision, by way of float32: an autocast answer is bfloat16."""
     return values.float().cpu().numpy().astype(np.float64)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Run the model with dropout off and without gradients; its mode is as before afterwards."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
 
 
 def _read_best(path: Path, expected: str) -> dict[str, Tensor]:

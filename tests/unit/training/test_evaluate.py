@@ -11,7 +11,7 @@ from finscale.metrics.classification import log_loss
 from finscale.models.config import PatchTSTConfig
 from finscale.training.answers import answers
 from finscale.training.config import ExecutionConfig
-from finscale.training.evaluate import EVALUATED_SPLITS, evaluate_run, load_best, predict_probabilities
+from finscale.training.evaluate import EVALUATED_SPLITS, evaluate_run, load_best, observe_split
 from finscale.training.result import TrainingResult
 from finscale.training.run_spec import RunSpec, write_run_spec
 from finscale.windows.batches import DeviceWindows
@@ -62,12 +62,14 @@ def test_prediction_is_the_models_sigmoid_without_dropout_in_any_chunking(
     train_tiny(make_spec(data, dropout=0.5), data)
     _, model = load_best(tmp_path / "run", data, device=torch.device("cpu"))
     model.train()
-    p = predict_probabilities(model, data, "test", device=torch.device("cpu"))
+
+    def probabilities() -> np.ndarray:
+        return observe_split(model, data, "test", device=torch.device("cpu")).columns["probability"]
+
+    p = probabilities()
     assert model.training
     monkeypatch.setattr("finscale.training.evaluate._CHUNK", 7)
-    np.testing.assert_allclose(
-        predict_probabilities(model, data, "test", device=torch.device("cpu")), p, rtol=1e-5
-    )
+    np.testing.assert_allclose(probabilities(), p, rtol=1e-5)
     contexts = np.stack([data.values[o - 7 : o + 1] for o in data.origins["test"]])
     from finscale.models.contract import Batch
 

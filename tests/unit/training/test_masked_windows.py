@@ -21,7 +21,7 @@ from finscale.core.budgets import Cell
 from finscale.models.config import TransformerConfig
 from finscale.models.contract import Batch
 from finscale.training.config import TrainingConfig
-from finscale.training.evaluate import load_best, predict_probabilities
+from finscale.training.evaluate import load_best, observe_split
 from finscale.training.gradients import accumulate_gradients
 from finscale.training.run_spec import Provenance, RunSpec, plan_run
 from finscale.windows.batches import DeviceWindows
@@ -86,7 +86,7 @@ def test_what_is_scored_is_the_models_answer_to_the_bars_alone(
     result = train_tiny(spec_of(sessions, causal=causal), sessions)
     assert result.outcome == "complete"
     _, model = load_best(tmp_path / "run", sessions, device=CPU)
-    padded = predict_probabilities(model, sessions, "test", device=CPU)
+    padded = observe_split(model, sessions, "test", device=CPU).columns["probability"]
     alone = Unpadded(sessions)
     model.eval()
     with torch.no_grad():
