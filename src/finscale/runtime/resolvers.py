@@ -43,6 +43,16 @@ def reproduced(run_spec: str | None) -> str:
     return "reproduced_" if run_spec else ""
 
 
+def native_precision() -> str:
+    """Return ``bf16`` where this machine computes in it natively, else ``fp32``.
+
+    See `finscale.training.execution.fastest_precision`; torch is imported where a configuration asks for it.
+    """
+    from finscale.training.execution import fastest_precision
+
+    return fastest_precision()
+
+
 RESOLVERS: dict[str, Callable[..., Any]] = {
     "cell_id": cell_id,
     "budget": lambda budget: format_budget(parse_budget(budget)),
@@ -51,4 +61,5 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
     "project_root": project_root,
     "data_folder": data_folder,
     "reproduced": reproduced,
+    "native_precision": native_precision,
 }

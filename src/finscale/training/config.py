@@ -205,6 +205,10 @@ class ExecutionConfig(Record):
     compile : {"off", "regional", "full"}
         On CUDA; elsewhere it costs more than it gives, and is left out. ``regional`` compiles one block and
         reuses it for all, ``full`` the whole model.
+    cuda_graph : bool
+        On one CUDA device, record a whole optimizer step once and launch it at once from then on: for small
+        models. Left out where a step asks the host: in fp16, with activation checkpointing, windows that are
+        streamed, or an optimizer other than Adam and AdamW.
     n_threads : int
         CPU threads of one run; one, because jobs share the cores.
     strategy : {"one", "ddp", "fsdp"}
@@ -223,6 +227,7 @@ class ExecutionConfig(Record):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     tf32: bool = False
     compile: Literal["off", "regional", "full"] = "off"
+    cuda_graph: bool = False
     n_threads: int = Field(default=1, ge=1)
     strategy: Strategy = "one"
     checkpoint_every_s: float = Field(default=5.0, ge=0)

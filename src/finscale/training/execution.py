@@ -14,7 +14,7 @@ from torch import nn
 from finscale.models.layers.block import Block
 from finscale.training.config import ExecutionConfig
 
-__all__ = ["autocast", "compile_regional", "executing", "seed_device"]
+__all__ = ["autocast", "compile_regional", "executing", "fastest_precision", "seed_device"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _HALVES: Final[dict[str, torch.dtype]] = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -79,7 +79,18 @@ def _keep_freed_memory() -> None:
         library.mallopt(_M_MMAP_THRESHOLD, 2**30)
 
 
+def fastest_precision() -> str:
+    """Return ``bf16`` where the device that ``auto`` takes has instructions for it, else ``fp32``."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if not torch.backends.mps.is_available() and _cpu_has_bf16() else "fp32"
+
+
+def _cpu_has_bf16() -> bool:
+    return any(found for name, found in torch.cpu.get_capabilities().items() if "bf16" in name)
+
+
 def _warn_of_slow_bf16() -> None:
-    if not any(found for name, found in torch.cpu.get_capabilities().items() if "bf16" in name):
+    if not _cpu_has_bf16():
         said = "precision=bf16 is slow here: this CPU has no bfloat16 instructions; use fp32"
         warnings.warn(said, stacklevel=3)

@@ -3,18 +3,22 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-import torch._dynamo  # noqa: F401  # the first optimizer imports it (1 s): let a preloaded worker have it
-from torch import nn
+import torch
+import torch._dynamo  # the first optimizer imports it (1 s): let a preloaded worker have it
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from finscale.training.ademamix import AdEMAMix
 from finscale.training.config import TrainingConfig
 
-__all__ = ["build_optimizer", "decayed_names", "set_learning_rate"]
+__all__ = ["CAPTURABLE", "build_optimizer", "decayed_names", "set_learning_rate"]
 
 Groups = list[dict[str, Any]]
 Builder = Callable[[Groups, TrainingConfig, int], Optimizer]
+
+CAPTURABLE: Final = ("adam", "adamw")
+"""Optimizers whose step a CUDA graph can record."""
 
 _BETAS = (0.9, 0.999)
 _SLOW_BETA, _SLOW_WEIGHT = 0.9999, 5.0
@@ -29,7 +33,9 @@ def _decays(name: str, n_dimensions: int) -> bool:
     return name.rpartition(".")[2] == "weight" and n_dimensions >= 2 and "position" not in name
 
 
-def build_optimizer(model: nn.Module, training: TrainingConfig, *, total_steps: int) -> Optimizer:
+def build_optimizer(
+    model: nn.Module, training: TrainingConfig, *, total_steps: int, capturable: bool = False
+) -> Optimizer:
     """Return the optimizer of ``model``: its first group decays, its second does not.
 
     Parameters
@@ -38,6 +44,8 @@ def build_optimizer(model: nn.Module, training: TrainingConfig, *, total_steps: 
     training : TrainingConfig
     total_steps : int
         Length of the whole schedule, over which AdEMAMix warms up.
+    capturable : bool
+        Keep on the device whatever a CUDA graph of a step reads: counters and learning rates.
     """
     decayed = decayed_names(model)
     named = list(model.named_parameters())
@@ -45,7 +53,12 @@ def build_optimizer(model: nn.Module, training: TrainingConfig, *, total_steps: 
         {"params": [(n, w) for n, w in named if n in decayed], "weight_decay": training.weight_decay},
         {"params": [(n, w) for n, w in named if n not in decayed], "weight_decay": 0.0},
     ]
-    return _OPTIMIZERS[training.optimizer](groups, training, total_steps)
+    optimizer = _OPTIMIZERS[training.optimizer](groups, training, total_steps)
+    if capturable:
+        for group in optimizer.param_groups:
+            rate = torch.tensor(group["lr"], device=group["params"][0].device)
+            group.update(lr=rate, capturable=True)
+    return optimizer
 
 
 def _adam(groups: Groups, training: TrainingConfig, total_steps: int) -> Optimizer:
@@ -82,4 +95,7 @@ Not of SGD for weights that are cut up among processes.
 def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
     """Give every group the rate of the coming step."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(learning_rate)
+        else:
+            group["lr"] = learning_rate

@@ -54,6 +54,8 @@ class Executed(Record):
         Last factor of the gradient scaler; None where gradients are not scaled.
     compile : str
         ``off`` where it was asked for and left out.
+    cuda_graph : bool
+        Whether whole steps were recorded and replayed.
     strategy, n_processes : str, int
         How many processes shared every step out, and how; of the last session of the run.
     """
@@ -76,6 +78,7 @@ class Executed(Record):
     precision: str
     loss_scale: float | None
     compile: str
+    cuda_graph: bool
     n_threads: int
     strategy: str = "one"
     n_processes: int = 1

@@ -4,6 +4,7 @@ import functools
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,11 +19,12 @@ from finscale.training.evaluate import build_run_model
 from finscale.training.execution import autocast, compile_regional, seed_device
 from finscale.training.gradients import accumulate_gradients
 from finscale.training.losses import build_loss
-from finscale.training.optimizers import build_optimizer, set_learning_rate
+from finscale.training.optimizers import CAPTURABLE, build_optimizer, set_learning_rate
 from finscale.training.peak_flops import utilisation
 from finscale.training.result import Executed
 from finscale.training.run_spec import RunSpec
 from finscale.training.schedules import learning_rate_at, schedule_used, warmup_steps_used
+from finscale.training.step_graph import StepGraph
 from finscale.windows.batches import DeviceWindows
 from finscale.windows.data import WindowData
 from finscale.windows.tasks import parse_task
@@ -72,7 +74,10 @@ class Stepper:
         forward = _placed(self.model, self.compile, processes)
         self.steps_per_epoch = math.ceil(len(data.origins["train"]) / spec.training.effective_batch_size)
         self.total_steps = spec.training.epochs * self.steps_per_epoch
-        self.optimizer = build_optimizer(self.model, spec.training, total_steps=self.total_steps)
+        self.is_graph = self._can_be_graph(data)
+        self.optimizer = build_optimizer(
+            self.model, spec.training, total_steps=self.total_steps, capturable=self.is_graph
+        )
         self.scaler = torch.amp.GradScaler(device.type, enabled=execution.precision == "fp16")
         self.step, self.learning_rate_max = 0, 0.0
         self.batch: BatchConfig | None = None
@@ -96,6 +101,18 @@ class Stepper:
             scale=self.scaler.scale,
             processes=processes,
         )
+        self._step: Callable[[Tensor], Tensor] = self._make_step
+        if self.is_graph:
+            size = spec.training.effective_batch_size
+            self._step = StepGraph(self._make_step, self.model, self.optimizer, group_size=size)
+
+    def _can_be_graph(self, data: WindowData) -> bool:
+        """Whether a step can be recorded: all of it on one CUDA device, and nothing asked of the host."""
+        on_one_device = self.device.type == "cuda" and self.processes.n_processes == 1
+        resident = not isinstance(data.values, np.memmap)
+        plain = self.execution.precision != "fp16" and not self.recomputes
+        recordable = self.training.optimizer in CAPTURABLE
+        return self.execution.cuda_graph and on_one_device and resident and plain and recordable
 
     @property
     def learning_rate(self) -> float:
@@ -122,6 +139,11 @@ class Stepper:
         seed_device(self.device, derive(self.seed, "dropout", self.step, *self.processes.stream))
         rate = learning_rate_at(self.step, training=self.training, total_steps=self.total_steps)
         set_learning_rate(self.optimizer, rate)
+        loss_sum = self._step(origins)
+        self._remember(len(origins), rate)
+        return loss_sum
+
+    def _make_step(self, origins: Tensor) -> Tensor:
         loss_sum = self._accumulate(origins)
         self.scaler.unscale_(self.optimizer)
         if self.training.clip_norm is not None:
@@ -129,7 +151,6 @@ class Stepper:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self._remember(len(origins))
         return loss_sum
 
     def go_on_from(self, progress: Progress) -> None:
@@ -142,9 +163,9 @@ class Stepper:
             state = self.scaler.state_dict()
             self.scaler.load_state_dict({**state, "scale": scale, "_growth_tracker": growth})
 
-    def _remember(self, n_windows: int) -> None:
+    def _remember(self, n_windows: int, rate: float) -> None:
         self.step += 1
-        self.learning_rate_max = max(self.learning_rate_max, self.learning_rate)
+        self.learning_rate_max = max(self.learning_rate_max, rate)
         if self.batch is None or n_windows > self.batch.effective_batch_size:
             self.batch = split_batch(
                 min(self.micro_batch_size, self.processes.largest_share(n_windows)),
@@ -175,6 +196,7 @@ class Stepper:
             precision=self.execution.precision,
             loss_scale=self.loss_scale.scale if self.loss_scale else None,
             compile=self.compile,
+            cuda_graph=self.is_graph,
             n_threads=torch.get_num_threads(),
             strategy=self.processes.strategy,
             n_processes=self.processes.n_processes,

@@ -5,10 +5,11 @@ import signal
 import socket
 
 import pytest
+import torch
 
 from finscale.core.errors import Interrupted
 from finscale.runtime.progress import track
-from finscale.runtime.resolvers import data_folder, experiment_folder, reproduced
+from finscale.runtime.resolvers import RESOLVERS, data_folder, experiment_folder, reproduced
 from finscale.runtime.stopping import Stopper
 from finscale.runtime.trackers import answers
 
@@ -64,3 +65,13 @@ def test_paths_stay_in_their_folder(tmp_path, monkeypatch):
     assert reproduced(None) == ""
     assert reproduced("a.json") == "reproduced_"
     assert data_folder(str(tmp_path)) == str(tmp_path)
+
+
+@pytest.mark.parametrize(("has_bf16", "taken"), [(True, "bf16"), (False, "fp32")])
+def test_the_native_precision_is_bf16_where_the_processor_has_it(
+    has_bf16: bool, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": has_bf16})
+    for accelerator in (torch.cuda, torch.backends.mps):
+        monkeypatch.setattr(accelerator, "is_available", lambda: False)
+    assert RESOLVERS["native_precision"]() == taken

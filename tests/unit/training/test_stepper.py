@@ -3,7 +3,9 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import torch
 from finscale.training.checkpoint import Checkpoints, Progress, checkpoint_tensors, restore
 from finscale.training.config import ExecutionConfig
 from finscale.training.run_spec import RunSpec
+from finscale.training.step_graph import StepGraph
 from finscale.training.stepper import Stepper
 from finscale.windows.data import WindowData
 
@@ -42,6 +45,7 @@ def test_activation_checkpointing_is_applied_recorded_and_changes_no_number(
 
 
 CPU = torch.device("cpu")
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "adam": {"optimizer": "adam"},
     "adamw": {"optimizer": "adamw", "betas": (0.8, 0.9)},
@@ -144,7 +148,7 @@ def test_gradients_that_overflow_make_no_step_and_a_smaller_scale(
     assert stepper.executed().loss_scale == 2.0**119
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@needs_cuda
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_trains_on_cuda(
     precision: str, make_data: Windows, make_spec: Specs, train_tiny: Callable[..., Any]
@@ -153,6 +157,100 @@ def test_half_precision_trains_on_cuda(
     result = train_tiny(make_spec(data, epochs=8), data, device="cuda", precision=precision)
     assert result.outcome == "complete"
     assert result.best_val_loss < result.base_rate_loss
+
+
+@needs_cuda
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_replayed_step_gives_the_numbers_of_the_step_itself(
+    precision: str, make_data: Windows, make_spec: Specs, train_tiny: Callable[..., Any]
+) -> None:
+    data = make_data(signal=3.0)
+    spec = make_spec(data, epochs=3)
+    whole, plain = (
+        train_tiny(spec, data, name=str(graph), device="cuda", precision=precision, cuda_graph=graph)
+        for graph in (True, False)
+    )
+    assert whole.executed.cuda_graph
+    assert not plain.executed.cuda_graph
+    losses = [[row.train_loss for row in run.curve] for run in (whole, plain)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)  # the rate on the device is a float32
+
+
+@needs_cuda
+@pytest.mark.parametrize("graph", [True, False])
+def test_a_step_on_cuda_never_waits_for_the_device(graph: bool, make_data: Windows, make_spec: Specs) -> None:
+    data = make_data()
+    execution = ExecutionConfig(device="cuda", precision="bf16", cuda_graph=graph)
+    stepper = Stepper(make_spec(data), data, execution=execution, device=torch.device("cuda"))
+    origins = torch.from_numpy(data.origins["train"]).cuda()[: stepper.training.effective_batch_size]
+    stepper.update(origins)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        stepper.update(origins)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+class _Replay:
+    """Stands in for a CUDA graph where there is no device: replaying takes the recorded step again."""
+
+    def __init__(self) -> None:
+        self.step: Callable[[], None] = lambda: None
+
+    def replay(self) -> None:
+        self.step()
+
+
+@pytest.fixture
+def without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a step be recorded on the CPU, where recording computes, as its warm-up does everywhere."""
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    for name, stand_in in {
+        "CUDAGraph": _Replay,
+        "Stream": lambda device: stream,
+        "current_stream": lambda device: stream,
+        "stream": lambda stream: nullcontext(),
+        "graph": lambda graph: nullcontext(),
+        "get_rng_state": lambda device: torch.get_rng_state(),
+        "set_rng_state": lambda state, device: torch.set_rng_state(state),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+
+
+@pytest.mark.parametrize("n_before", [0, 2], ids=["at the start", "of a resumed run"])
+def test_recording_a_step_leaves_weights_and_optimizer_as_they_were(
+    n_before: int, without_cuda: None, make_data: Windows, make_spec: Specs
+) -> None:
+    data = make_data()
+    plain, recorded = (
+        Stepper(make_spec(data), data, execution=ExecutionConfig(device="cpu"), device=CPU) for _ in range(2)
+    )
+    origins = torch.from_numpy(data.origins["train"])
+    for stepper in (plain, recorded):
+        for _ in range(n_before):
+            stepper.update(origins[:16])
+    whole = StepGraph(recorded._make_step, recorded.model, recorded.optimizer, group_size=16)
+    whole(origins[:16])  # records; replaying does nothing yet
+    before, after = (checkpoint_tensors(s.model, s.optimizer, best={}) for s in (plain, recorded))
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert not any(after[name].any() for name in after.keys() - before.keys())
+
+
+def test_a_group_of_another_size_is_not_replayed(
+    without_cuda: None, make_data: Windows, make_spec: Specs
+) -> None:
+    data, seen = make_data(), list[int]()
+    stepper = Stepper(make_spec(data), data, execution=ExecutionConfig(device="cpu"), device=CPU)
+
+    def step(origins: torch.Tensor) -> torch.Tensor:
+        seen.append(len(origins))
+        return torch.zeros(())
+
+    whole = StepGraph(step, stepper.model, stepper.optimizer, group_size=16)
+    origins = torch.from_numpy(data.origins["train"])
+    for n_windows in (16, 16, 5, 16):
+        whole(origins[:n_windows])
+    assert seen == [16, 16, 16, 16, 5]  # three to warm up, one to record, and the odd one
 
 
 _COMPILED = """
