@@ -1,167 +1,226 @@
-"""Regret of the samplers on synthetic losses over the real 20M grid.
+"""Regret of the samplers on synthetic losses over the real 20M grid, and what a search costs beside training.
 
-``python benchmarks/bench_search.py [--repeats 5] [--trials 50] [--workers 1]``
+``python benchmarks/bench_search.py [--repeats 30] [--trials 50] [--workers 1] [--losses bowl ...]``
+``python benchmarks/bench_search.py --overhead [--trials 200] [--mlflow]``
 
-Regret is the noise-free loss of the best trial so far above the least loss of the space; its unit is about
-the spread between a good and a poor architecture. ``smooth`` is a bowl in shape, size, heads and training
-parameters, where deeper models want smaller learning rates; ``rugged`` adds ripples, a constant of each
-architecture, and observation noise. With ``--workers`` k, a trial is told k - 1 asks later.
+Regret is the noise-free loss of the best trial so far above the least loss of the space. ``ours`` is what the
+product does by default: corners, random stratum, Gaussian process; the others are Optuna as it comes, with
+the architecture as an index into the grid sorted by size, as a category, or as our coordinates. Every
+repeat has its loss and its seeds, the same for all, so that differences are paired. With ``--workers`` k,
+a trial is told k - 1 asks later.
 """
 
 import argparse
 import time
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.trial import TrialState
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.samplers import GPSampler, TPESampler
+from optuna.trial import TrialState, create_trial
 
 from finscale.archgrid.enumerate import enumerate_grid
 from finscale.core.seeding import generator
 from finscale.search.config import SearchConfig
-from finscale.search.coordinates import COORDINATES, coordinates
-from finscale.search.proposals import Proposal, Proposer
+from finscale.search.coordinates import COORDINATES, Coordinates
+from finscale.search.proposals import Proposer
+from search_losses import RUGGED, SHAPES, SMOOTH, Loss
+
+Found = tuple[int, dict[str, Any]]
+_SPACE = SearchConfig().space.bind("patchtst")
+_N_RESAMPLES = 10_000
 
 
-class Loss:
-    """A loss over grid rows and training parameters, with its optimum drawn from a seed."""
+class Searcher(Protocol):
+    """Ask for a row of the grid with training parameters, under a number; tell its loss later."""
 
-    def __init__(self, grid: pd.DataFrame, *, rugged: bool, seed: int) -> None:
-        rng = generator(seed, "loss")
-        points = coordinates(grid)
-        self.points = dict(zip(grid["arch_id"], points, strict=True))
-        self.rugged, self.low, self.width = rugged, points.min(axis=0), np.ptp(points, axis=0) + 1e-9
-        self.optimum = dict(zip(COORDINATES, rng.uniform(0.2, 0.8, 4), strict=True))
-        self.training = dict(
-            zip(("lr", "wd", "dropout", "epochs", "warmup"), rng.uniform(0, 1, 5), strict=True)
+    def ask(self) -> Found:
+        """Return what to train next."""
+        ...
+
+    def tell(self, number: int, value: float) -> None:
+        """Learn what it came to."""
+        ...
+
+
+class Product:
+    """The product's own proposals, over a study."""
+
+    def __init__(self, grid: pd.DataFrame, *, sampler: str | None, n_trials: int, seed: int) -> None:
+        self._proposer = Proposer(grid, SearchConfig(sampler=sampler, n_trials=n_trials), _SPACE, seed=seed)
+        self._study = optuna.create_study()
+        self._positions = {arch_id: k for k, arch_id in enumerate(grid["arch_id"])}
+
+    def ask(self) -> Found:
+        """Enter the next trial."""
+        proposal = self._proposer.next(self._study.get_trials(deepcopy=False))
+        assert proposal is not None
+        trial = create_trial(
+            state=TrialState.RUNNING,
+            params=proposal.params,
+            distributions={name: self._proposer.distributions[name] for name in proposal.params},
+            user_attrs=proposal.attributes,
         )
-        self.phase = rng.uniform(0, 2 * np.pi, 3)
-        offsets = rng.normal(0, 0.05 if rugged else 0.0, len(grid))
-        self.offset = dict(zip(grid["arch_id"], offsets, strict=True))
-        self.least = self._least(grid, points)
+        self._study.add_trial(trial)
+        return self._positions[proposal.row["arch_id"]], dict(proposal.training)
 
-    def __call__(self, proposal: Proposal) -> float:
-        """Return the loss without noise."""
-        point = self.points[proposal.row["arch_id"]]
-        return self._architecture(proposal.row["arch_id"], point) + self._training(
-            _unit(proposal.training), point
-        )
-
-    def _architecture(self, arch_id: str, point: np.ndarray) -> float:
-        unit = dict(zip(COORDINATES, (point - self.low) / self.width, strict=True))
-        weights = {"shape": 2.0, "size": 0.3, "log2_heads": 0.3, "ff_ratio": 0.1}
-        bowl = sum(weights[name] * (unit[name] - self.optimum[name]) ** 2 for name in COORDINATES)
-        ripple = 0.08 * np.sin(18 * unit["shape"] + self.phase[0]) if self.rugged else 0.0
-        return float(bowl + ripple + self.offset[arch_id])
-
-    def _training(self, unit: Mapping[str, float], point: np.ndarray) -> float:
-        shape = (point[0] - self.low[0]) / self.width[0]
-        wanted = {**self.training, "lr": 0.5 * self.training["lr"] + 0.5 * shape}
-        weights = {"lr": 1.5, "wd": 0.3, "dropout": 0.4, "epochs": 0.2, "warmup": 0.1}
-        bowl = sum(weights[name] * (unit[name] - wanted[name]) ** 2 for name in weights)
-        ripple = 0.05 * np.sin(15 * unit["lr"] + self.phase[1]) if self.rugged else 0.0
-        return float(bowl + ripple)
-
-    def _least(self, grid: pd.DataFrame, points: np.ndarray) -> float:
-        """Search the separable parts by brute force, row by row."""
-        return min(
-            self._architecture(arch_id, point) + self._least_training(point)
-            for arch_id, point in zip(grid["arch_id"], points, strict=True)
-        )
-
-    def _least_training(self, point: np.ndarray) -> float:
-        best = dict(self.training)
-        for name, values in _LEVELS.items():
-            best[name] = min(values, key=lambda v, n=name: self._training({**best, n: v}, point))
-        return self._training(best, point)
+    def tell(self, number: int, value: float) -> None:
+        """Tell the study."""
+        self._study.tell(number, value)
 
 
-_LEVELS = {
-    "lr": np.linspace(0, 1, 201),
-    "wd": np.linspace(0, 1, 101),
-    "dropout": np.linspace(0, 1, 101),
-    "epochs": np.array([0, 0.5, 1]),
-    "warmup": np.array([0, 1, 2, 3]) / 3,
+class Plain:
+    """Optuna's ask and tell; ``row`` turns the parameters of an architecture into a row of the grid."""
+
+    def __init__(
+        self,
+        sampler: optuna.samplers.BaseSampler,
+        architecture: dict[str, BaseDistribution],
+        row: Callable[[dict[str, Any]], int],
+    ) -> None:
+        self._study, self._row = optuna.create_study(sampler=sampler), row
+        self._distributions = {**architecture, **_SPACE.free}
+        self._asked: list[optuna.trial.Trial] = []
+
+    def ask(self) -> Found:
+        """Enter the next trial."""
+        trial = self._study.ask(self._distributions)
+        self._asked.append(trial)
+        return self._row(trial.params), {name: trial.params[name] for name in _SPACE.free}
+
+    def tell(self, number: int, value: float) -> None:
+        """Tell the study."""
+        self._study.tell(self._asked[number], value)
+
+
+def _on_index(grid: pd.DataFrame, sampler: optuna.samplers.BaseSampler) -> Plain:
+    by_size = np.argsort(grid["n_params"].to_numpy(), kind="stable")
+    index = IntDistribution(0, len(grid) - 1)
+    return Plain(sampler, {"index": index}, lambda params: int(by_size[params["index"]]))
+
+
+def _on_category(grid: pd.DataFrame, sampler: optuna.samplers.BaseSampler) -> Plain:
+    arch_ids = list(grid["arch_id"])
+    category = CategoricalDistribution(arch_ids)
+    return Plain(sampler, {"arch_id": category}, lambda params: arch_ids.index(params["arch_id"]))
+
+
+def _on_coordinates(grid: pd.DataFrame, sampler: optuna.samplers.BaseSampler) -> Plain:
+    rows = Coordinates.of(grid)
+    spans = zip(COORDINATES, rows.points.min(axis=0), rows.points.max(axis=0), strict=True)
+    distributions = {
+        name: optuna.distributions.FloatDistribution(float(low), float(high)) for name, low, high in spans
+    }
+    return Plain(
+        sampler,
+        distributions,
+        lambda params: rows.nearest(np.array([params[name] for name in COORDINATES])),
+    )
+
+
+SEARCHERS: dict[str, Callable[[pd.DataFrame, int, int], Searcher]] = {
+    "ours": lambda grid, n, seed: Product(grid, sampler=None, n_trials=n, seed=seed),
+    "random": lambda grid, n, seed: Product(grid, sampler="sample", n_trials=n, seed=seed),
+    "our tpe": lambda grid, n, seed: Product(grid, sampler="tpe", n_trials=n, seed=seed),
+    "qmc": lambda grid, n, seed: Product(grid, sampler="qmc", n_trials=n, seed=seed),
+    "tpe index": lambda grid, n, seed: _on_index(grid, TPESampler(seed=seed)),
+    "tpe category": lambda grid, n, seed: _on_category(grid, TPESampler(seed=seed)),
+    "gp index": lambda grid, n, seed: _on_index(grid, GPSampler(seed=seed)),
+    "gp coordinates": lambda grid, n, seed: _on_coordinates(grid, GPSampler(seed=seed)),
 }
 
 
-def _unit(training: Mapping[str, Any]) -> dict[str, float]:
-    """Map training parameters of the default space to 0..1."""
-    return {
-        "lr": np.log(training["learning_rate"] / 1e-4) / np.log(10),
-        "wd": np.log(training["weight_decay"] / 1e-4) / np.log(50),
-        "dropout": (training["dropout"] - 0.1) / 0.2,
-        "epochs": (training["epochs"] - 50) / 50,
-        "warmup": (100, 200, 300, 500).index(training["warmup_steps"]) / 3,
-    }
-
-
-def search(
-    grid: pd.DataFrame, loss: Loss, *, sampler: str, n_trials: int, n_workers: int, seed: int
-) -> list[float]:
-    """Return the regret after every told trial."""
-    proposer = Proposer(grid, SearchConfig(sampler=sampler, n_trials=n_trials), seed=seed)
-    study, noise = optuna.create_study(), generator(seed, "noise")
-    pending: deque[tuple[int, float]] = deque()
-    regrets: list[float] = []
+def regrets(searcher: Searcher, loss: Loss, *, n_trials: int, n_workers: int, seed: int) -> list[float]:
+    """Return the regret of the best trial after every told one."""
+    noise, pending, found = generator(seed, "noise"), deque[tuple[int, float]](), list[float]()
     for number in range(n_trials):
-        proposal = proposer.next(study.get_trials(deepcopy=False))
-        assert proposal is not None
-        study.add_trial(
-            optuna.trial.create_trial(
-                state=TrialState.RUNNING,
-                params=proposal.params,
-                distributions=proposer.distributions,
-                user_attrs=proposal.attributes,
-            )
-        )
-        pending.append((number, loss(proposal)))
-        if len(pending) == n_workers or number == n_trials - 1:
-            for told, value in [
-                pending.popleft() for _ in range(len(pending) if number == n_trials - 1 else 1)
-            ]:
-                study.tell(told, value + (noise.normal(0, 0.02) if loss.rugged else 0.0))
-                regrets.append(value - loss.least)
-    return list(np.minimum.accumulate(regrets))
+        pending.append((number, loss(*searcher.ask())))
+        while pending and (len(pending) == n_workers or number == n_trials - 1):
+            told, value = pending.popleft()
+            searcher.tell(told, value + float(noise.normal(0, loss.noise)))
+            found.append(value - loss.least)
+    return np.minimum.accumulate(found).tolist()
+
+
+def race(grid: pd.DataFrame, arguments: argparse.Namespace, shape: str) -> dict[str, NDArray[np.float64]]:
+    """Return the last regret of every searcher and repeat on one shape of loss, printing means."""
+    n_trials, last = arguments.trials, {}
+    for name in arguments.searchers:
+        started, curves = time.process_time(), []
+        for seed in range(arguments.repeats):
+            searcher, loss = SEARCHERS[name](grid, n_trials, seed), Loss(grid, shape, seed=seed)
+            curves.append(regrets(searcher, loss, n_trials=n_trials, n_workers=arguments.workers, seed=seed))
+        seconds = (time.process_time() - started) / (arguments.repeats * n_trials)
+        last[name] = np.array([curve[-1] for curve in curves])
+        middle = np.mean([curve[len(curve) // 2 - 1] for curve in curves])
+        low, high = _interval(last[name])
+        columns = f"{middle:9.3f}{last[name].mean():9.3f}  [{low:.3f}, {high:.3f}]{1000 * seconds:9.0f} ms"
+        print(f"{shape:9}{name:16}{columns}", flush=True)
+    return last
+
+
+def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Bootstrap the mean over repeats: 95 % between the percentiles."""
+    return _percentiles(values[_draws(len(values))].mean(axis=1))
+
+
+def _percentiles(drawn: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _draws(n: int) -> NDArray[np.int64]:
+    return np.random.default_rng(0).integers(n, size=(_N_RESAMPLES, n))
+
+
+def compare(last: dict[str, dict[str, NDArray[np.float64]]]) -> None:
+    """Print by how much our mean regret is lower than every other's, paired by loss and seed."""
+    print(f"\n{'ours is lower than':26}{'smooth':>26}{'rugged':>26}")
+    others = [name for name in next(iter(last.values())) if name != "ours"]
+    for other in others:
+        columns = [_lower(last, [s for s in last if s in kind], other) for kind in (SMOOTH, RUGGED)]
+        print(f"{other:26}" + "".join(f"{column:>26}" for column in columns))
+
+
+def _lower(last: dict[str, dict[str, NDArray[np.float64]]], shapes: list[str], other: str) -> str:
+    if not shapes:
+        return "-"
+    ours, theirs = (np.mean([last[shape][name] for shape in shapes], axis=0) for name in ("ours", other))
+    draws = _draws(len(ours))
+    low, high = _percentiles(1 - ours[draws].mean(axis=1) / theirs[draws].mean(axis=1))
+    return f"{1 - ours.mean() / theirs.mean():.0%} [{low:.0%}, {high:.0%}]"
 
 
 def main() -> None:
-    """Print mean regret (and seconds per ask) by loss and sampler."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
+    """Race the searchers, or measure the overhead."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--losses", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--searchers", nargs="+", choices=SEARCHERS, default=list(SEARCHERS))
+    parser.add_argument("--overhead", action="store_true")
+    parser.add_argument("--mlflow", action="store_true", help="with --overhead: log every trial")
     arguments = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if arguments.overhead:
+        # it imports MLflow, which a race does not need
+        from bench_search_overhead import print_overhead
+
+        print_overhead(n_trials=arguments.trials, with_mlflow=arguments.mlflow)
+        return
     grid = enumerate_grid(20_000_000, n_features=25, context_length=60)
-    print(f"20M grid: {len(grid)} rows; {arguments.repeats} repeats, {arguments.workers} workers")
-    print(f"{'loss':8}{'sampler':9}{'regret@25':>12}{f'regret@{arguments.trials}':>12}{'sd':>8}{'s/ask':>8}")
-    for rugged in (False, True):
-        for sampler in ("random", "gp"):
-            started, curves = time.perf_counter(), []
-            for repeat in range(arguments.repeats):
-                loss = Loss(grid, rugged=rugged, seed=repeat)
-                curves.append(
-                    search(
-                        grid,
-                        loss,
-                        sampler=sampler,
-                        n_trials=arguments.trials,
-                        n_workers=arguments.workers,
-                        seed=repeat,
-                    )
-                )
-            seconds = (time.perf_counter() - started) / (arguments.repeats * arguments.trials)
-            at_25 = np.mean([curve[min(24, len(curve) - 1)] for curve in curves])
-            last = np.array([curve[-1] for curve in curves])
-            name = "rugged" if rugged else "smooth"
-            print(
-                f"{name:8}{sampler:9}{at_25:12.3f}{last.mean():12.3f}{last.std():8.3f}{seconds:8.3f}",
-                flush=True,
-            )
+    effort = f"{arguments.repeats} repeats, {arguments.trials} trials, {arguments.workers} workers"
+    print(f"20M grid of {len(grid)} rows; {effort}")
+    print(f"{'loss':9}{'searcher':16}{'halfway':>9}{'regret':>9}  {'95 %':16}{'a trial':>10}")
+    last = {shape: race(grid, arguments, shape) for shape in arguments.losses}
+    if "ours" in arguments.searchers:
+        compare(last)
 
 
 if __name__ == "__main__":

@@ -104,11 +104,13 @@ def _refuse_unknown(names: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _plain_errors() -> Iterator[None]:
-    """A user's mistake is one screen of text and exit code 1; a stop is its own exit code."""
-    from finscale.core.errors import Interrupted, user_fault
+    """A user's mistake is one screen of text and exit code 1; a stop is its own exit code, an answer 0."""
+    from finscale.core.errors import Answered, Interrupted, user_fault
 
     try:
         yield
+    except Answered as answer:
+        click.echo(str(answer))
     except Interrupted as stop:
         click.secho(f"{stop}\nContinue with the same command: {_command()}", fg="yellow", err=True)
         sys.exit(stop.exit_code)

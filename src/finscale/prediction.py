@@ -45,8 +45,9 @@ def predict(run_dir: str | Path, bars: pd.DataFrame, *, device: str = "cpu") -> 
     """Return what a finished run says at every bar that has a whole context, the newest one included.
 
     On the bars that the run was trained on, its test rows come out bit for bit as they were recorded (same
-    machine, same device). With a shorter history, features that remember all of it (an exponential average)
-    are slightly different.
+    machine, same device); those of a run that reads some of its features (`WindowView`) up to rounding, where
+    the others had a longer warm-up. With a shorter history, features that remember all of it (an exponential
+    average) are slightly different.
 
     Parameters
     ----------

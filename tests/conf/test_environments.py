@@ -61,7 +61,7 @@ def test_a_device_named_on_the_command_line_outranks_the_environment():
 
 
 def test_an_environment_adds_to_a_group_without_dropping_its_siblings():
-    assert resolved("demo")["hpo"]["space"].keys() == resolved("base")["hpo"]["space"].keys()
+    assert resolved("demo")["training"].keys() == resolved("base")["training"].keys()
 
 
 def test_demo_and_test_have_an_experiment_and_a_data_folder_of_their_own():

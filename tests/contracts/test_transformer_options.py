@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from finscale.core.errors import Fault
 from finscale.models.contract import Batch, ModelOutput, State
+from finscale.models.layers.attractor import Attractor
 from finscale.models.layers.counts import transformer_flops, transformer_params
 from finscale.models.position_config import POSITION_CONFIGS
 from finscale.models.registry import build_meta_model, build_model
@@ -54,6 +55,28 @@ DECODERS: dict[str, dict[str, Any]] = {
         "positions": {"kind": "hybrid", "K": 3, "width": 2, "gate": "distance"},
         **{"window_size": 9, "attention": "mqa"},
     },
+    "sinks": {"window_size": 5, "n_sinks": 3},
+    "alibi_sinks": {"positions": "alibi", "window_size": 4, "n_sinks": 2, "attention": "mqa"},
+    "distance_sinks": {
+        "positions": {"kind": "hybrid", "K": 3, "width": 2, "gate": "distance"},
+        **{"window_size": 5, "n_sinks": 2},
+    },
+    "attractor": {"attractor": {"alpha": {"kind": "learned", "start": 0.9}}},
+    "attractor_rotated": {
+        "attractor": {
+            **{"keys": {"kind": "content", "rotated": True}, "injection": "residual"},
+            **{"alpha": {"kind": "exp_c_over_N", "N": 30}, "into": "custom", "layers": (1,)},
+        },
+        **{"window_size": 4, "n_sinks": 1},
+    },
+    "attractor_positions": {
+        "attractor": {"keys": "position", "alpha": "fixed", "n_inject": 1},
+        **{"window_size": 3, "bias": False},
+    },
+    "attractor_residual_positions": {
+        "attractor": {"keys": "position", "alpha": "learned", "injection": "residual", "into": "all"}
+    },
+    "attractor_none": {"attractor": {"injection": "none"}},
     **{f"positions_{kind}": {"positions": {"kind": kind, **rest}} for kind, rest in POSITIONS.items()},
 }
 BARS: dict[str, dict[str, Any]] = {
@@ -98,7 +121,17 @@ def model_of(config: TransformerConfig, seed: int = 1) -> Transformer:
     options = {"n_features": n_features(config), **{**SIZES, "n_outputs": 1}, **sizes}
     model = build_model(config, **options, seed=seed).eval()
     assert isinstance(model, Transformer)
+    woken(model)
     return model
+
+
+def woken(model: Transformer) -> None:
+    """Let attractors add something, as after the first step of a training."""
+    generator = torch.Generator().manual_seed(9)
+    for module in model.modules():
+        if isinstance(module, Attractor):
+            for parameter in module.output.parameters():
+                torch.nn.init.normal_(parameter, std=0.3, generator=generator)
 
 
 def windows(config: TransformerConfig, seed: int = 0, length: int = T) -> Batch:
@@ -200,7 +233,11 @@ def test_the_count_equals_the_built_model_over_a_product_of_options() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["default", "swiglu", "mqa", "gqa", "window", "llama", "positions_calendar", "positions_alibi"]
+    "name",
+    [
+        *("default", "swiglu", "mqa", "gqa", "window", "llama", "positions_calendar", "positions_alibi"),
+        *("sinks", "alibi_sinks", "attractor", "attractor_rotated"),
+    ],
 )
 @pytest.mark.parametrize("bars", [False, True])
 def test_flops_agree_with_the_counter_of_torch(name: str, bars: bool) -> None:
@@ -317,8 +354,11 @@ def test_a_state_holds_what_the_next_token_can_see_and_not_a_byte_more(
         mask = torch.ones(B, length, dtype=torch.bool) if padded else None
         with torch.no_grad():
             state = model(dataclasses.replace(batch, mask=mask), state).state
-        kept = n_seen if config.window_size is None else min(config.window_size - 1, n_seen)
-        assert [layer.n_bytes for layer in state.layers] == [kept * a_token + tail] * config.n_layers
+        seen = config.n_sinks + (config.window_size or n_seen + 1) - 1
+        cache = min(seen, n_seen) * a_token + tail
+        held = 0 if config.attractor is None else 4 * B * 4 * 4 * config.attractor.key_width(4)
+        expected = [cache + held * (layer in config.injected_layers) for layer in range(config.n_layers)]
+        assert [layer.n_bytes for layer in state.layers] == expected
         assert [layer.n_seen for layer in state.layers] == [n_seen] * config.n_layers
 
 

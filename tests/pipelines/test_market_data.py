@@ -126,8 +126,7 @@ def test_returns_have_their_own_windows_and_baselines(task: str, names: list[str
     rise = close.diff(3).shift(-3).loc[built.features.index].iloc[t]
     target = built.windows.targets.reshape(len(built.features), -1)[t, 0]
     assert target * built.windows.scale[t] == pytest.approx(rise, rel=1e-5)
-    with pytest.raises(FinscaleError, match=r"data\.task must be direction or threshold"):
-        require_trainable(built.definition, built.model)
+    assert require_trainable(built.definition, built.model) == built.definition.data.task
 
 
 def test_scaling_the_quantiles_by_volatility_helps() -> None:

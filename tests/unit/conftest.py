@@ -22,6 +22,7 @@ from finscale.training.run_spec import Provenance, RunSpec
 from finscale.windows.build import build_windows
 from finscale.windows.data import WindowData
 from finscale.windows.experiment import DataConfig, ExperimentConfig
+from finscale.windows.view import WindowView, view_windows
 
 FEATURES = ("return_5", "sma_12", "rsi_14")
 TINY = PatchTSTConfig(d_model=8, n_layers=1, n_heads=2, d_ff=16, patch_length=5, stride=5, dropout=0.2)
@@ -59,6 +60,7 @@ def finish_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Finish
         model: AnyConfig = TINY,
         features: tuple[str, ...] = FEATURES,
         horizon: int = 1,
+        view: WindowView | None = None,
         **data: Any,
     ) -> FinishedRun:
         folder = tmp_path_factory.mktemp("run")
@@ -67,7 +69,8 @@ def finish_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Finish
         table = compute_features(prepared, features, timescale=block.timescale).frame
         experiment = ExperimentConfig(name="tiny", title="Tiny", data=block)
         windows, _ = build_windows(table, prepared, experiment=experiment, horizon=horizon, data_hash="tiny")
-        spec = _spec(with_head(model, windows.spec), windows, experiment)
+        seen = view_windows(windows, view)
+        spec = _spec(with_head(model, seen.spec), seen, experiment).model_copy(update={"view": view})
         return _finished(spec, windows, folder, bars, prepared)
 
     return make
@@ -103,6 +106,6 @@ def _finished(
 
     cpu = ExecutionConfig(device="cpu")
     result = train(spec, windows, directory=folder, execution=cpu)
-    save_inputs(folder, windows, bar_facts(prepared))
+    save_inputs(folder, view_windows(windows, spec.view), bar_facts(prepared))
     recorded = evaluate_run(folder, windows, execution=cpu).losses
     return FinishedRun(folder, bars, prepared, windows, spec, result, recorded)

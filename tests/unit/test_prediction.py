@@ -14,7 +14,9 @@ import pytest
 import finscale
 from finscale.core.errors import FinscaleError
 from finscale.models.config import TransformerConfig
+from finscale.training.evaluate import EVALUATED_SPLITS
 from finscale.windows.origins import ORIGIN
+from finscale.windows.view import WindowView
 
 SCRIPT = """
 import sys
@@ -251,3 +253,21 @@ def test_sampling_without_dropout_or_with_one_pass_is_refused(
 def test_the_package_offers_no_other_name() -> None:
     with pytest.raises(AttributeError, match="no attribute 'predictt'"):
         finscale.predictt  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        WindowView(context_length=10),
+        WindowView(features=("sma_12",)),
+        WindowView(features=("rsi_14", "return_5"), context_length=10),
+    ],
+)
+def test_a_run_that_reads_a_part_of_its_windows_is_scored_on_the_same_rows_and_repeats_itself(
+    finish_run: Callable[..., Any], daily_bars: pd.DataFrame, view: WindowView
+) -> None:
+    run = finish_run(daily_bars, view=view)
+    origins = np.concatenate([run.data.origins[split] for split in EVALUATED_SPLITS])
+    assert (run.recorded["at"].to_numpy() == run.data.dates[origins]).all()
+    recorded, said = recorded_and_said(run, finscale.predict(run.folder, daily_bars))
+    pd.testing.assert_frame_equal(said, recorded, rtol=1e-6)

@@ -30,7 +30,8 @@ from finscale.core.errors import Fault
 from finscale.core.hashing import content_hash
 from finscale.models.counting import arch_id, count_params, flops
 
-__all__ = ["GRID_COLUMNS", "SPACE_COLUMNS", "enumerate_grid", "enumerate_space", "require_admissible"]
+__all__ = ["GRID_COLUMNS", "SPACE_COLUMNS", "architecture_row", "enumerate_grid", "enumerate_space"]
+__all__ += ["require_admissible"]
 
 MEMORY_BATCH_SIZE = 128
 """Windows in the forward pass for which a row's ``memory_bytes`` is predicted (fp32)."""
@@ -63,6 +64,11 @@ class _Costs(NamedTuple):
     flops_training: int
     memory_bytes: int
 
+    @property
+    def n_params(self) -> int:
+        """N."""
+        return sum(self[:4])
+
 
 class _Candidate(NamedTuple):
     """One combination of the search space."""
@@ -76,7 +82,7 @@ class _Candidate(NamedTuple):
     @property
     def n_params(self) -> int:
         """N."""
-        return sum(self.costs[:4])
+        return self.costs.n_params
 
     @property
     def shape(self) -> _Shape:
@@ -158,6 +164,14 @@ def enumerate_space(
     """
     sizes = _Sizes(n_features, context_length, n_outputs)
     return _frame(_candidates(widths, sizes, base), sizes, base)
+
+
+def architecture_row(
+    config: GridConfig, *, n_features: int, context_length: int, n_outputs: int = 1
+) -> dict[str, Any]:
+    """Return one architecture, whatever its N, as a row with `SPACE_COLUMNS`."""
+    sizes = _Sizes(n_features, context_length, n_outputs)
+    return _described(config, _costs(config, sizes), sizes)
 
 
 def require_admissible(
@@ -265,15 +279,18 @@ def _frame(candidates: list[_Candidate], sizes: _Sizes, base: GridConfig) -> pd.
 
 def _row(candidate: _Candidate, sizes: _Sizes, base: GridConfig) -> dict[str, Any]:
     dimensions = dict(zip(DIMENSIONS, candidate, strict=False))
-    config = base.model_copy(update=dimensions)
+    return _described(base.model_copy(update=dimensions), candidate.costs, sizes)
+
+
+def _described(config: GridConfig, costs: _Costs, sizes: _Sizes) -> dict[str, Any]:
     return {
         "arch_id": arch_id(config, n_features=sizes.n_features, context_length=sizes.context_length),
         "model_family": config.family,
         "config": config.model_dump_json(),
-        **dimensions,
-        "n_params": candidate.n_params,
-        **candidate.costs._asdict(),
-        "aspect_ratio": candidate.d_model / candidate.n_layers,
+        **{name: getattr(config, name) for name in DIMENSIONS},
+        "n_params": costs.n_params,
+        **costs._asdict(),
+        "aspect_ratio": config.d_model / config.n_layers,
     }
 
 

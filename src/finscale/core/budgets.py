@@ -8,7 +8,8 @@ from typing import Any
 from finscale.core.config import Record
 from finscale.core.errors import Fault, FinscaleError, raise_faults, suggest
 
-__all__ = ["MIN_BUDGET", "Cell", "cell_id", "cells_of", "format_budget", "parse_budget", "parse_horizon"]
+__all__ = ["MIN_BUDGET", "Cell", "cell_id", "cells_of", "format_budget", "format_n"]
+__all__ += ["parse_budget", "parse_horizon"]
 
 MIN_BUDGET = 4_000
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
@@ -44,6 +45,12 @@ def format_budget(n_params: int) -> str:
         if n_params >= _UNITS[unit]:
             return f"{_trim(n_params, _UNITS[unit])}{unit}"
     return str(n_params)
+
+
+def format_n(n_params: float) -> str:
+    """Write a parameter count to three digits (``19_912_345 -> 19.9M``)."""
+    count = round(n_params)
+    return format_budget(round(count, min(3 - len(str(count)), 0)))
 
 
 def _trim(count: int, unit: int) -> str:

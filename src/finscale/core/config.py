@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from finscale.core.errors import Fault, raise_faults, suggest
 
-__all__ = ["Record", "faults_of", "leaves_of"]
+__all__ = ["Record", "annotation_of_extras", "faults_of", "leaves_of"]
 
 
 class Record(BaseModel):
@@ -79,7 +79,14 @@ def leaves_of(value: Any, prefix: str) -> list[tuple[str, Any]]:
 
 def faults_of(error: ValidationError, cls: type[BaseModel], subject: str = "") -> list[Fault]:
     """Translate pydantic's findings into our grammar, with a suggestion for an unknown key."""
-    return [_fault(detail, cls, subject) for detail in error.errors()]
+    return [fault for detail in error.errors() for fault in _faults(detail, cls, subject)]
+
+
+def _faults(detail: Any, cls: type[BaseModel], subject: str) -> list[Fault]:
+    """A validator may have found several faults at once; they are then told one by one."""
+    inner = detail.get("ctx", {}).get("error")
+    several = [fault for fault in getattr(inner, "faults", ()) if isinstance(fault, Fault)]
+    return several or [_fault(detail, cls, subject)]
 
 
 def _fault(detail: Any, cls: type[BaseModel], subject: str) -> Fault:
@@ -111,12 +118,18 @@ def _fields_at(cls: type[BaseModel], path: list[str]) -> list[str]:
     current: Any = cls
     for part in path:
         field = getattr(current, "model_fields", {}).get(part)
-        if field is not None:
-            found = _records_in(field.annotation)
+        annotation = field.annotation if field else annotation_of_extras(current)
+        if annotation is not None:
+            found = _records_in(annotation)
             current = found[0] if len(found) == 1 else _Union(found)
         elif isinstance(current, _Union):
             current = current.pick(part)
     return list(getattr(current, "model_fields", {}))
+
+
+def annotation_of_extras(record: Any) -> Any:
+    """Return the type in which a record with open keys holds them; None of any other record."""
+    return getattr(record, "__annotations__", {}).get("__pydantic_extra__")
 
 
 def _records_in(annotation: Any) -> list[type[BaseModel]]:

@@ -4,11 +4,19 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["Fault", "FinscaleError", "Interrupted", "raise_faults", "suggest", "user_fault"]
+__all__ = ["Answered", "Fault", "FinscaleError", "Interrupted", "raise_faults", "suggest", "user_fault"]
 
 
 class FinscaleError(ValueError):
-    """A mistake the caller can mend; the shell prints it without a stack trace."""
+    """A mistake the caller can mend; the shell prints it without a stack trace.
+
+    Attributes
+    ----------
+    faults : tuple of Exception
+        The mistakes that were raised at once as this one; empty where it is a single one.
+    """
+
+    faults: tuple[Exception, ...] = ()
 
 
 class Fault(FinscaleError):
@@ -60,6 +68,10 @@ class Interrupted(Exception):
         return type(self), (str(self), self.exit_code)
 
 
+class Answered(Exception):
+    """The command asked a question and has its answer: a good end, after which nothing else runs."""
+
+
 def raise_faults(faults: Iterable[Exception], heading: str = "") -> None:
     """Raise every fault at once: one as itself, several as a numbered list, none not at all."""
     found = list(faults)
@@ -69,7 +81,9 @@ def raise_faults(faults: Iterable[Exception], heading: str = "") -> None:
         raise found[0]
     lines = [f"  {i}. {fault}" for i, fault in enumerate(found, start=1)]
     title = heading or f"{len(found)} faults"
-    raise FinscaleError("\n".join([f"{title}:", *lines]))
+    error = FinscaleError("\n".join([f"{title}:", *lines]))
+    error.faults = tuple(found)
+    raise error
 
 
 def suggest(word: str, legal: Iterable[str]) -> str:

@@ -1,13 +1,15 @@
-"""The Optuna study of a cell: read-only, previewed in kedro viz as its optimisation history."""
+"""The Optuna study of a cell, previewed in kedro viz as its optimisation history, and its winner."""
 
 from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from finscale.datasets.atomic import PlotlyPreview, plain_figure, plotly_preview
+from finscale.core.errors import Fault
+from finscale.core.files import read_json
+from finscale.datasets.atomic import JSONDataset, PlotlyPreview, plain_figure, plotly_preview
 
-__all__ = ["StudyDataset"]
+__all__ = ["BestParamsDataset", "StudyDataset"]
 
 
 class StudyDataset(AbstractDataset[Path, str]):
@@ -46,3 +48,21 @@ class StudyDataset(AbstractDataset[Path, str]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}
+
+
+class BestParamsDataset(JSONDataset):
+    """``best_params.json``; missing or cut short, it is made anew from the study beside it."""
+
+    def load(self) -> Any:
+        from finscale.search.best import rebuild_best
+        from finscale.search.study import STUDY_FILE
+
+        if not self._is_whole() and (self._filepath.parent / STUDY_FILE).exists():
+            rebuild_best(self._filepath.parent)
+        return super().load()
+
+    def _is_whole(self) -> bool:
+        try:
+            return isinstance(read_json(self._filepath), dict)
+        except Fault:
+            return False

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from arch.bootstrap import StationaryBootstrap, optimal_block_length
+from arch.bootstrap import MCS, StationaryBootstrap, optimal_block_length
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
@@ -17,12 +17,14 @@ from finscale.core.config import Record
 from finscale.core.errors import Fault
 
 __all__ = [
+    "ConfidenceSet",
     "DateBlockInterval",
     "DieboldMariano",
     "block_length",
     "date_block_intervals",
     "date_means",
     "diebold_mariano",
+    "model_confidence_set",
 ]
 
 Floats = NDArray[np.float64]
@@ -68,6 +70,31 @@ class DieboldMariano(Record):
     statistic: float | None
     p_value: float | None
     kernel: Literal["rectangular", "bartlett"]
+    n_dates: int
+
+
+class ConfidenceSet(Record):
+    """The models that cannot be told from the best.
+
+    Attributes
+    ----------
+    status : str
+        ``ties`` when no two models differ on any date (all are kept); ``too_few_dates`` with fewer than
+        ``MIN_BLOCKS`` blocks of dates, ``too_few_models`` with fewer than two: nothing is kept or left out.
+    kept, left_out : tuple of str
+        Ascending in mean loss; the kept contain the best with probability ``level``.
+    p_values : dict
+        Model confidence set p-value of every model; the kept have more than ``1 - level``.
+    block_length : int
+        Mean block length of the stationary bootstrap, in dates.
+    """
+
+    status: Literal["ok", "ties", "too_few_dates", "too_few_models"]
+    level: float
+    kept: tuple[str, ...]
+    left_out: tuple[str, ...]
+    p_values: dict[str, float]
+    block_length: int
     n_dates: int
 
 
@@ -197,3 +224,80 @@ def _long_run_variance(d: Floats, *, n_lags: int) -> tuple[float, Literal["recta
         return float(rectangular), "rectangular"
     weights = 1 - np.arange(1, n_lags + 1) / (n_lags + 1)
     return float(gamma[0] + 2 * weights @ gamma[1:]), "bartlett"
+
+
+def model_confidence_set(
+    losses: pd.DataFrame, *, horizon: int, seed: int, n_draws: int = 2000, level: float = 0.90
+) -> ConfidenceSet:
+    """Return the models that contain the best with probability ``level``.
+
+    Parameters
+    ----------
+    losses : DataFrame
+        One row per date (the index), one column per model (budgets and baselines). Dates on which any model
+        is missing are left out. Columns with equal losses are tested as one.
+    horizon : int
+        Of the labels, in bars.
+    seed : int
+        Of the draws.
+
+    Raises
+    ------
+    Fault
+        When a date is repeated; average its rows first (``date_means``).
+
+    Notes
+    -----
+    Hansen, Lunde and Nason (2011), range statistic, over the stationary bootstrap of `date_block_intervals`.
+    """
+    if losses.index.has_duplicates:
+        raise Fault("losses", "have one row per date", "repeated dates", "average them with date_means")
+    table = losses.sort_index().dropna().rename(columns=str)
+    table = table[table.mean().sort_values(kind="stable").index] if len(table) else table
+    twins = {name: _first_twin(table, name) for name in table.columns}
+    distinct = table[list(dict.fromkeys(twins.values()))]
+    length = block_length(_against_first(distinct), horizon=horizon) if distinct.shape[1] > 1 else 2 * horizon
+    status = _set_status(table, distinct, length)
+    p_values = {}
+    if status == "ok":
+        found = _set_p_values(distinct, length=length, seed=seed, n_draws=n_draws, level=level)
+        p_values = {name: found[twin] for name, twin in twins.items()}
+    kept = [name for name in table.columns if status == "ties" or p_values.get(name, 0.0) > 1 - level]
+    return ConfidenceSet(
+        status=status,
+        level=level,
+        kept=tuple(kept),
+        left_out=tuple(name for name in p_values if name not in kept),
+        p_values=p_values,
+        block_length=length,
+        n_dates=len(table),
+    )
+
+
+def _first_twin(table: pd.DataFrame, name: str) -> str:
+    """Return the first column with the same losses: two of them would have no spread between them."""
+    return next(other for other in table.columns if np.array_equal(table[other], table[name]))
+
+
+def _against_first(table: pd.DataFrame) -> Floats:
+    values = table.to_numpy(dtype=np.float64)
+    return values[:, 1:] - values[:, :1]
+
+
+def _set_status(
+    table: pd.DataFrame, distinct: pd.DataFrame, length: int
+) -> Literal["ok", "ties", "too_few_dates", "too_few_models"]:
+    if table.shape[1] < 2:
+        return "too_few_models"
+    if len(table) < MIN_BLOCKS * length:
+        return "too_few_dates"
+    return "ties" if distinct.shape[1] == 1 else "ok"
+
+
+def _set_p_values(
+    table: pd.DataFrame, *, length: int, seed: int, n_draws: int, level: float
+) -> dict[str, float]:
+    drawn = {"block_size": length, "method": "R", "bootstrap": "stationary"}
+    confidence_set = MCS(table, size=1 - level, reps=n_draws, seed=np.random.default_rng(seed), **drawn)
+    confidence_set.compute()
+    return {str(name): float(p) for name, p in confidence_set.pvalues["Pvalue"].items()}

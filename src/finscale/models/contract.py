@@ -52,6 +52,11 @@ class State:
 
     layers: tuple[Any, ...]
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of memory that all layers keep alive."""
+        return sum(layer.n_bytes for layer in self.layers)
+
 
 @dataclass(frozen=True)
 class ModelOutput:

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from finscale.models.layers.attractor import Attractor
 from finscale.models.layers.block import Block
 from finscale.models.layers.heads import ChannelLinear
 from finscale.models.layers.instance_norm import InstanceNorm
@@ -29,15 +30,24 @@ def initialise(model: nn.Module, *, seed: int, kind: Initialisation = "scaled") 
 
     Symbols start normal with variance 1, norms at 1 with biases at 0, and free parameters (positions, class
     tokens) with standard deviation 0.02, or uniform within 0.02 of zero under ``torch``.
-    The global random state is neither read nor advanced.
+    Attractors come last and add nothing, so that the rest starts as it does without them. The global random
+    state is neither read nor advanced.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for module in model.modules():
+        attractors = [module for module in model.modules() if isinstance(module, Attractor)]
+        for module in _attractors_last(model, attractors):
             for name, parameter in module.named_parameters(recurse=False):
                 _fill(module, name, parameter, kind, generator)
+        for attractor in attractors:
+            attractor.silence()
         if kind == "scaled":
             _calm_residual_branches([module for module in model.modules() if isinstance(module, Block)])
+
+
+def _attractors_last(model: nn.Module, attractors: list[Attractor]) -> list[nn.Module]:
+    theirs = [module for attractor in attractors for module in attractor.modules()]
+    return [module for module in model.modules() if module not in theirs] + theirs
 
 
 def _fill(

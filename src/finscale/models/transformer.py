@@ -46,7 +46,7 @@ class Transformer(nn.Module):
         widths = {"d_model": d_model, "d_head": d_model // config.n_heads, "n_heads": config.n_heads}
         self.positions = build_positions(config.positions, **widths, max_length=context_length)
         self.dropout = dropout_layer(config.dropout)
-        self.blocks = BlockStack(_block(config) for _ in range(config.n_layers))
+        self.blocks = BlockStack(_block(config, layer) for layer in range(config.n_layers))
         self.final_norm = build_norm(config.norm, d_model) if config.norm_first else nn.Identity()
         self.head = nn.Linear(d_model, output_width(config, n_outputs=n_outputs))
 
@@ -115,7 +115,8 @@ class Transformer(nn.Module):
         self, x_BTD: Tensor, steps: Tensor | None, mask: Tensor | None, state: State | None
     ) -> tuple[Tensor, State | None]:
         place = Place.of(self.positions, steps, like=x_BTD)
-        options: dict[str, Any] = {"window_size": self.config.window_size, "place": place, "mask": mask}
+        window = {"window_size": self.config.window_size, "n_sinks": self.config.n_sinks}
+        options: dict[str, Any] = {**window, "place": place, "mask": mask}
         if state is None:
             return self.blocks(x_BTD, causal=self.config.causal, **options), None
         self._check(state)
@@ -148,7 +149,7 @@ def _embedding(config: TransformerConfig, n_features: int) -> nn.Module:
     )
 
 
-def _block(config: TransformerConfig) -> Block:
+def _block(config: TransformerConfig, layer: int) -> Block:
     return Block(
         config.d_model,
         config.n_heads,
@@ -160,6 +161,7 @@ def _block(config: TransformerConfig) -> Block:
         norm=config.norm,
         norm_first=config.norm_first,
         bias=config.bias,
+        attractor=config.attractor if layer in config.injected_layers else None,
     )
 
 

@@ -10,15 +10,21 @@ from pydantic import Field, PositiveInt, model_validator
 
 from finscale.core.config import Record
 from finscale.core.errors import Fault, raise_faults
+from finscale.models.attractor_config import AttractorConfig, ContentKeys
 from finscale.models.head_config import ForecastHead, HeadConfig, LogitsHead
 from finscale.models.position_config import PositionConfig, RopeConfig
-from finscale.models.position_counts import position_faults
+from finscale.models.position_counts import position_faults, turns_pairs
 
 __all__ = ["Dropout", "TransformerConfig", "head_faults"]
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 _ROTARY = ("rope", "yarn", "hybrid")
+
+
+def _is_off(value: Any) -> bool:
+    """Whether an option is off; it then leaves no trace in records, whose hashes are those before it."""
+    return not value
 
 
 class TransformerConfig(Record):
@@ -53,6 +59,12 @@ class TransformerConfig(Record):
     window_size : int or None
         Tokens that a token of a decoder sees at most, itself and those just before it. A stack of layers, and
         the convolution, reach further back through what those have seen.
+    n_sinks : int
+        First tokens of a sequence that stay visible however far behind the window they are (Xiao et al.
+        2024, StreamingLLM, whose sinks move with the window; these keep their positions).
+    attractor : AttractorConfig or None
+        A decayed state of constant size beside attention, in some layers of a decoder. Its output starts at
+        zero, so that a model with it starts equal to the one without.
     prediction_length : int or None
         Over symbols: at how many of the last positions the next symbol is predicted; None means at all. Over
         bars: the steps of a forecast head, each read from one of the last positions; None reads the whole
@@ -88,6 +100,8 @@ class TransformerConfig(Record):
     norm_first: bool = True
     bias: bool = True
     window_size: PositiveInt | None = None
+    n_sinks: Annotated[int, Field(ge=0, exclude_if=_is_off)] = 0
+    attractor: Annotated[AttractorConfig | None, Field(exclude_if=_is_off)] = None
     prediction_length: PositiveInt | None = None
     head: HeadConfig | None = None
     categories: tuple[PositiveInt, ...] = ()
@@ -113,13 +127,19 @@ class TransformerConfig(Record):
         heads = head_faults(self.d_model, self.n_heads)
         width = {"d_model": self.d_model, "n_heads": self.n_heads}
         possible = heads or position_faults(self.positions, **width)
-        raise_faults([*possible, *self._kv_faults(), *self._decoder_faults(), *self._column_faults()])
+        stream = [*self._kv_faults(), *self._decoder_faults(), *self._attractor_faults()]
+        raise_faults([*possible, *stream, *self._column_faults()])
         return self
 
     @property
     def kv_heads(self) -> int:
         """Heads of keys and values under any kind of attention."""
         return {"mha": self.n_heads, "mqa": 1}.get(self.attention, self.n_kv_heads or self.n_heads)
+
+    @property
+    def injected_layers(self) -> tuple[int, ...]:
+        """Layers that have an attractor."""
+        return () if self.attractor is None else self.attractor.injected(self.n_layers)
 
     @property
     def reads_masks(self) -> bool:
@@ -158,6 +178,9 @@ class TransformerConfig(Record):
     def _decoder_faults(self) -> Iterator[Fault]:
         if self.window_size is not None and not self.causal:
             yield Fault("window_size", "be left out under causal=false", self.window_size, "remove it")
+        if self.n_sinks and self.window_size is None:
+            rule = "be left out without window_size, where every token stays visible"
+            yield Fault("n_sinks", rule, self.n_sinks, "remove it")
         if self.predicts_symbols and not self.causal and self.prediction_length != 1:
             rule = "be 1 for the next symbol under causal=false, where other positions see their answer"
             yield Fault("prediction_length", rule, self.prediction_length, "try prediction_length=1")
@@ -172,6 +195,19 @@ class TransformerConfig(Record):
                 f"prediction_length={self.prediction_length}, head={self.window_head.kind}, horizon={horizon}"
             )
             yield Fault("prediction_length", rule, got)
+
+    def _attractor_faults(self) -> Iterator[Fault]:
+        if self.attractor is None:
+            return
+        if not self.causal:
+            yield Fault("attractor", "be left out under causal=false", "an attractor", "remove it")
+        beyond = [layer for layer in self.attractor.layers if layer >= self.n_layers]
+        if beyond:
+            yield Fault("attractor.layers", f"lie below n_layers={self.n_layers}", beyond, "remove them")
+        keys = self.attractor.keys
+        if isinstance(keys, ContentKeys) and keys.rotated and not turns_pairs(self.positions):
+            rule = "be left out unless positions turn pairs"
+            yield Fault("attractor.keys.rotated", rule, f"positions={self.positions.kind}", "remove it")
 
     def _column_faults(self) -> Iterator[Fault]:
         columns = ("categories", "feature_embedding_dims", "initial_embedding_dim", "joint_embedding_dim")

@@ -1,18 +1,24 @@
-"""Excess loss against N, averaged over horizons: the picture of the overall verdict."""
+"""Excess loss against N: averaged over horizons, the picture of the overall verdict, or of one horizon."""
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from scipy import stats
 
+from finscale.metrics.significance import DateBlockInterval
 from finscale.reporting.chart import blank, format_y_ticks, log_n_axis
-from finscale.reporting.intervals import BASE_RATE, overall_intervals
+from finscale.reporting.intervals import horizon_intervals, overall_intervals
 from finscale.reporting.loss_figure import BARS, add_cells
 from finscale.reporting.study import ReportInput
-from finscale.reporting.template import FAINT, INK, MUTED, PALETTE
-from finscale.scalinglaws.verdict import TrendVerdict
+from finscale.reporting.template import BAND, FAINT, INK, MUTED, PALETTE, SURFACE
+from finscale.scalinglaws.verdict import ScalingVerdict, TrendVerdict
 
-__all__ = ["excess_against_n"]
+__all__ = ["excess_against_n", "excess_axis", "horizon_excess"]
+
+
+def excess_axis(study: ReportInput) -> str:
+    """Return the title of an axis of excess losses."""
+    return f"excess loss over the {study.measure.reference_words} ({study.measure.unit})"
 
 
 def excess_against_n(study: ReportInput) -> go.Figure:
@@ -22,19 +28,56 @@ def excess_against_n(study: ReportInput) -> go.Figure:
     figure = blank(
         f"Excess loss against model size{averaged}",
         x="parameters N (log scale)",
-        y="excess loss over the base rate (nats)",
-        caption="Higher is better; zero is the base rate. Filled points: the scoring half of validation, "
-        f"mean over seeds. {BARS} Band: 90 % confidence of the fitted line, whose slope the verdict tests. "
-        "Dashed: baselines on the same rows. Open points: the test period.",
+        y=excess_axis(study),
+        caption=f"Higher is better; zero is the {study.measure.reference_words}. {_READ} {BARS} {_BAND}, "
+        "whose slope the verdict tests. Dashed: baselines on the same rows. Open points: the test period.",
         height=440,
     )
+    test = None if study.test_verdict is None else study.test_verdict.overall
+    return _drawn(figure, study, trend, test, overall_intervals(study, split="val_score"))
+
+
+def horizon_excess(study: ReportInput, *, horizon: int) -> go.Figure:
+    """Draw the same for one horizon, whose verdict is Holm-adjusted."""
+    trend = _of_horizon(study.verdict, horizon)
+    words = "" if trend is None else trend.verdict.value.replace("_", " ")
+    figure = blank(
+        f"Excess loss against model size, horizon {horizon}",
+        x="parameters N (log scale)",
+        y=f"excess loss ({study.measure.unit})",
+        caption=f"One panel per horizon, read as the figure above; each verdict is Holm-adjusted. {BARS}",
+        note=f"Verdict: {words}." if words else "",
+        height=300,
+    )
+    if trend is None:
+        return figure
+    test = None if study.test_verdict is None else _of_horizon(study.test_verdict, horizon)
+    intervals = horizon_intervals(study, horizon=horizon, split="val_score")
+    return _drawn(figure, study, trend, test, intervals).update_layout(showlegend=False)
+
+
+_READ = "Filled points: the scoring half of validation, mean over seeds."
+_BAND = "Band: 90 % confidence of the fitted line"
+
+
+def _of_horizon(verdict: ScalingVerdict, horizon: int) -> TrendVerdict | None:
+    return next((trend for trend in verdict.by_horizon if trend.horizons == (horizon,)), None)
+
+
+def _drawn(
+    figure: go.Figure,
+    study: ReportInput,
+    trend: TrendVerdict,
+    test: TrendVerdict | None,
+    intervals: dict[str, DateBlockInterval],
+) -> go.Figure:
     if not trend.n_params:
         return figure
     _add_line(figure, trend)
-    _add_baselines(figure, _mean_baselines(study, trend.horizons), trend)
+    _add_baselines(figure, study, trend)
     _add_seeds(figure, study, trend)
-    _add_test(figure, study)
-    intervals = overall_intervals(study, split="val_score")
+    if test is not None and test.n_params:
+        _add_test(figure, test)
     spans = [intervals.get(budget) for budget in trend.budgets]
     add_cells(figure, np.array(trend.n_params), np.array(trend.excess_loss), spans, names=trend.budgets)
     log_n_axis(figure, np.array(trend.n_params))
@@ -54,7 +97,7 @@ def _add_line(figure: go.Figure, trend: TrendVerdict) -> None:
         x=np.concatenate([10**x, 10 ** x[::-1]]),
         y=np.concatenate([mean + half, (mean - half)[::-1]]),
         fill="toself",
-        fillcolor="rgba(0,114,178,0.09)",
+        fillcolor=BAND,
         line={"width": 0},
         hoverinfo="skip",
         name="90 % band of the line",
@@ -67,22 +110,22 @@ def _mean_baselines(study: ReportInput, horizons: tuple[int, ...]) -> pd.Series:
     """Return the mean excess loss of the baselines that exist at every one of ``horizons``."""
     table = study.baselines
     rows = table[(table["split"] == "val_score") & table["horizon"].isin(horizons)]
-    grouped = rows[rows["baseline"] != BASE_RATE].groupby("baseline")["excess_loss"]
+    grouped = rows[rows["baseline"] != study.measure.reference].groupby("baseline")["excess_loss"]
     return grouped.mean()[grouped.count() == len(horizons)]
 
 
-def _add_baselines(figure: go.Figure, excess: pd.Series, trend: TrendVerdict) -> None:
+def _add_baselines(figure: go.Figure, study: ReportInput, trend: TrendVerdict) -> None:
     span = [min(trend.n_params) * 0.7, max(trend.n_params) * 1.4]
-    line = {"color": INK, "width": 1}
-    figure.add_scatter(x=span, y=[0, 0], mode="lines", name="base rate", line=line, hoverinfo="skip")
-    for i, (name, value) in enumerate(excess.items()):
+    line, zero = {"color": INK, "width": 1}, study.measure.reference_words
+    figure.add_scatter(x=span, y=[0, 0], mode="lines", name=zero, line=line, hoverinfo="skip")
+    for i, (name, value) in enumerate(_mean_baselines(study, trend.horizons).items()):
         figure.add_scatter(
             x=span,
             y=[value, value],
             mode="lines",
             name=str(name).replace("_", " "),
             line={"color": PALETTE[1 + i % (len(PALETTE) - 1)], "width": 1.4, "dash": "dash"},
-            hovertemplate=f"{name}: %{{y:.4f}} nats<extra></extra>",
+            hovertemplate=f"{name}: %{{y:.4f}}<extra></extra>",
         )
 
 
@@ -102,21 +145,18 @@ def _add_seeds(figure: go.Figure, study: ReportInput, trend: TrendVerdict) -> No
         name="single seeds",
         marker={"size": 6, "color": FAINT, "opacity": 0.7},
         customdata=kept["seed"],
-        hovertemplate="seed %{customdata}: %{y:.4f} nats<extra></extra>",
+        hovertemplate="seed %{customdata}: %{y:.4f}<extra></extra>",
     )
 
 
-def _add_test(figure: go.Figure, study: ReportInput) -> None:
+def _add_test(figure: go.Figure, test: TrendVerdict) -> None:
     """Add the test period's points, a little to the right of the validation's."""
-    test = None if study.test_verdict is None else study.test_verdict.overall
-    if test is None or not test.n_params:
-        return
-    marker = {"size": 9, "color": "white", "line": {"width": 1.6, "color": MUTED}, "symbol": "diamond"}
+    marker = {"size": 9, "color": SURFACE, "line": {"width": 1.6, "color": MUTED}, "symbol": "diamond"}
     figure.add_scatter(
         x=np.array(test.n_params) * 1.05,
         y=test.excess_loss,
         mode="markers",
         name="test period",
         marker=marker,
-        hovertemplate="test: %{y:.4f} nats<extra></extra>",
+        hovertemplate="test: %{y:.4f}<extra></extra>",
     )

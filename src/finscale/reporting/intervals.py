@@ -7,22 +7,21 @@ from finscale.metrics.significance import DateBlockInterval, block_length, date_
 from finscale.reporting.study import CellKey, ReportInput
 
 __all__ = [
-    "BASE_RATE",
     "best_baseline",
     "block_lengths",
     "cell_intervals",
     "horizon_intervals",
+    "losses_by_date",
     "overall_intervals",
 ]
 
-BASE_RATE = "base_rate"
-
 
 def best_baseline(study: ReportInput, *, horizon: int, split: str) -> str | None:
-    """Return the baseline of lowest log loss other than the base rate; None without one."""
+    """Return the baseline of lowest loss other than the reference; None without one."""
     table = study.baselines
-    rows = table[(table["horizon"] == horizon) & (table["split"] == split) & (table["baseline"] != BASE_RATE)]
-    ordered = rows.dropna(subset=["log_loss"]).sort_values("log_loss")
+    rows = table[(table["horizon"] == horizon) & (table["split"] == split)]
+    rows = rows[rows["baseline"] != study.measure.reference]
+    ordered = rows.dropna(subset=["loss"]).sort_values("loss")
     return None if ordered.empty else str(ordered["baseline"].iloc[0])
 
 
@@ -36,7 +35,7 @@ def cell_intervals(
     split : str
         ``val_score`` or ``test``.
     against : str or None
-        None compares with the base rate; ``"best"`` with each horizon's best other baseline on that split.
+        None compares with the reference; ``"best"`` with each horizon's best other baseline on that split.
     """
     found: dict[CellKey, DateBlockInterval] = {}
     for horizon in study.horizons:
@@ -63,22 +62,6 @@ def block_lengths(study: ReportInput, *, split: str) -> dict[int, int]:
     return {h: block_length(table, horizon=h) for h, table in tables.items() if len(table)}
 
 
-def against_baselines(study: ReportInput, *, split: str = "test") -> str | None:
-    """Say how the models stand against the best baseline of their horizon; None without per-date losses."""
-    found = cell_intervals(study, split=split, against="best").values()
-    known = [(cell.low, cell.high) for cell in found if cell.low is not None and cell.high is not None]
-    if not known:
-        return None
-    behind, ahead = sum(high < 0 for _, high in known), sum(low > 0 for low, _ in known)
-    names = {h: best_baseline(study, horizon=h, split=split) for h in study.horizons}
-    best = ", ".join(f"{str(name).replace('_', ' ')} at horizon {h}" for h, name in names.items() if name)
-    level = len(known) - behind - ahead
-    return (
-        f"Against the best baseline on the test period ({best}), the model is worse in {behind} of "
-        f"{len(known)} cells, better in {ahead}, and level in {level} (95 % date-block intervals)."
-    )
-
-
 def overall_intervals(study: ReportInput, *, split: str) -> dict[str, DateBlockInterval]:
     """Return, per budget, the interval of the excess loss averaged over the verdict's horizons."""
     horizons = study.verdict.overall.horizons
@@ -94,11 +77,24 @@ def overall_intervals(study: ReportInput, *, split: str) -> dict[str, DateBlockI
     return {str(budget): interval for budget, interval in found.items()}
 
 
+def losses_by_date(study: ReportInput, *, horizon: int, split: str) -> pd.DataFrame:
+    """Return the losses of every budget, seeds averaged, and of every baseline, one row per shared date."""
+    rows = study.date_losses
+    model = _of_finished_runs(study, rows[(rows["horizon"] == horizon) & (rows["split"] == split)])
+    table = study.baselines_by_date
+    baselines = table[(table["horizon"] == horizon) & (table["split"] == split)]
+    parts = [
+        part.pivot_table(index="date", columns=columns, values="loss", aggfunc="mean")
+        for part, columns in ((model, "budget"), (baselines, "baseline"))
+    ]
+    return parts[0].join(parts[1], how="inner").dropna()
+
+
 def _differences(study: ReportInput, *, horizon: int, split: str, against: str | None) -> pd.DataFrame:
     """Return baseline - model per date, one column per budget; seeds are averaged."""
     table = study.date_losses
     rows = _of_finished_runs(study, table[(table["horizon"] == horizon) & (table["split"] == split)])
-    model = rows.pivot_table(index="date", columns="budget", values="log_loss", aggfunc="mean")
+    model = rows.pivot_table(index="date", columns="budget", values="loss", aggfunc="mean")
     reference = _reference(study, rows, horizon=horizon, split=split, against=against)
     shared = model.index.intersection(reference.index)
     return model.loc[shared].rsub(reference.loc[shared], axis=0)
@@ -119,4 +115,4 @@ def _reference(
     table = study.baselines_by_date
     name = best_baseline(study, horizon=horizon, split=split)
     chosen = (table["horizon"] == horizon) & (table["split"] == split) & (table["baseline"] == name)
-    return table[chosen].groupby("date")["log_loss"].mean()
+    return table[chosen].groupby("date")["loss"].mean()

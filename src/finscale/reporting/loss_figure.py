@@ -9,11 +9,12 @@ from finscale.metrics.significance import DateBlockInterval
 from finscale.reporting.chart import blank, format_y_ticks, log_n_axis
 from finscale.reporting.intervals import horizon_intervals
 from finscale.reporting.study import ReportInput
-from finscale.reporting.template import FAINT, INK, MUTED, PALETTE
+from finscale.reporting.template import FAINT, INK, MUTED, PALETTE, SURFACE
 
 __all__ = ["BARS", "add_cells", "loss_against_n"]
 
 Floats = NDArray[np.float64]
+_PLACED = ", both means over every trained horizon"
 BARS = "Bars are 95 % date-block intervals; all budgets share their dates, so the bars move together."
 
 
@@ -21,14 +22,15 @@ def loss_against_n(study: ReportInput, *, horizon: int) -> go.Figure:
     """Draw the cells of one horizon with date-block intervals, and the trials as faint points."""
     table, base = _cell_means(study, horizon)
     trials = _placed_trials(study, horizon, base)
-    shown = _in_view(trials["loss"], table["log_loss"], base)
+    shown = _in_view(trials["loss"], table["loss"], base)
     hidden = int((~shown).sum())
     figure = blank(
         f"Loss against model size, horizon {horizon}",
         x="parameters N (log scale)",
-        y="log loss (nats)",
+        y=study.measure.axis,
         caption="Lower is better. Points: the scoring half of validation, mean over seeds. "
-        f"{BARS} Faint: every trial of the search, placed by its excess over the base rate of its own rows.",
+        f"{BARS} Faint: every trial of the search, placed by its excess over the "
+        f"{study.measure.reference_words} of its own rows{'' if study.measure.is_validated else _PLACED}.",
         note=f"{hidden} of {len(trials)} trials lie beyond the axis or have no finite loss."
         if hidden
         else "",
@@ -37,10 +39,11 @@ def loss_against_n(study: ReportInput, *, horizon: int) -> go.Figure:
         return figure
     _add_trials(figure, trials[shown])
     label = {"annotation_position": "top right", "annotation_font": {"size": 11, "color": MUTED}}
-    figure.add_hline(y=base, line={"color": INK, "width": 1}, annotation_text="base rate", **label)
+    line, reference = {"color": INK, "width": 1}, study.measure.reference_words
+    figure.add_hline(y=base, line=line, annotation_text=reference, **label)
     intervals = horizon_intervals(study, horizon=horizon, split="val_score")
     spans = [intervals.get(str(budget)) for budget in table["budget"]]
-    n_params, losses = table["n_params"].to_numpy(float), table["log_loss"].to_numpy(float)
+    n_params, losses = table["n_params"].to_numpy(float), table["loss"].to_numpy(float)
     add_cells(figure, n_params, losses, spans, names=tuple(table["budget"]), lower_is_better=True)
     log_n_axis(figure, np.concatenate([n_params, trials["n_params"][shown].to_numpy(float)]))
     return format_y_ticks(figure)
@@ -74,10 +77,10 @@ def add_cells(
         y=values,
         mode="markers",
         name="val_score",
-        marker={"size": 10, "color": PALETTE[0], "line": {"width": 1, "color": "white"}},
+        marker={"size": 10, "color": PALETTE[0], "line": {"width": 1, "color": SURFACE}},
         error_y=bars | {"color": PALETTE[0]},
         customdata=list(names),
-        hovertemplate="%{customdata}: N = %{x:.3s}<br>%{y:.4f} nats<extra></extra>",
+        hovertemplate="%{customdata}: N = %{x:.3s}<br>%{y:.4f}<extra></extra>",
     )
 
 
@@ -91,8 +94,8 @@ def _reach(span: DateBlockInterval | None) -> tuple[float | None, float | None]:
 def _cell_means(study: ReportInput, horizon: int) -> tuple[pd.DataFrame, float]:
     cells = study.cells
     rows = cells[(cells["split"] == "val_score") & (cells["horizon"] == horizon)]
-    rows = rows[rows["outcome"] == "complete"].dropna(subset=["log_loss"])
-    table = rows.groupby(["n_budget", "budget"], as_index=False)[["n_params", "log_loss"]].mean()
+    rows = rows[rows["outcome"] == "complete"].dropna(subset=["loss"])
+    table = rows.groupby(["n_budget", "budget"], as_index=False)[["n_params", "loss"]].mean()
     return table, float(rows["base_rate_loss"].mean())
 
 
@@ -118,5 +121,5 @@ def _add_trials(figure: go.Figure, trials: pd.DataFrame) -> None:
         name="trials",
         marker={"size": 5, "color": FAINT, "opacity": 0.55},
         customdata=trials[["number", "kind"]].to_numpy(),
-        hovertemplate="trial %{customdata[0]} (%{customdata[1]}): %{y:.4f} nats<extra></extra>",
+        hovertemplate="trial %{customdata[0]} (%{customdata[1]}): %{y:.4f}<extra></extra>",
     )

@@ -1,118 +1,113 @@
-"""The report: verdict first, then figures, tables and the checklist, in one self-contained HTML file."""
+"""The report: verdict first, then figures, tables and the checklist, in one self-contained HTML file.
+
+Every number in its text and tables names, in ``data-record``, the place in ``scaling_summary.json`` it was
+read from, and in ``data-form`` how it is written (`finscale.core.citation`).
+"""
 
 import html
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from finscale.reporting.cautions import cautions
-from finscale.reporting.figures import history_figures, main_figures
-from finscale.reporting.intervals import against_baselines
+from finscale.core.citation import show
 from finscale.reporting.page import page, plot_script
+from finscale.reporting.searches import CellSearch
 from finscale.reporting.study import ReportInput
-from finscale.reporting.study_tables import checklist_table, study_tables
+from finscale.reporting.summary import Report, facts, power_sentences, spoken
+from finscale.reporting.tables import SUMMARY, marked_up, tagged
 from finscale.reporting.template import VERDICT_COLOURS
-from finscale.scalinglaws.sentences import format_n, headline, sentences
+from finscale.scalinglaws.sentences import headline
 
-__all__ = ["render_report", "scaling_summary", "summary_markdown"]
+__all__ = ["render_report"]
+
+_GROUPS = (
+    *("excess_against_n", "horizon_excess_", "loss_against_n_", "residuals", "alpha_profile", "held_out"),
+    *("excess_against_flops", "tuning_curves_", "best_architectures_", "arch_grid"),
+)
 
 
-def render_report(study: ReportInput) -> str:
-    """Return the whole report as one HTML document that needs no network.
-
-    Equal input gives equal text.
-    """
-    tables = study_tables(study)
+def render_report(report: Report) -> str:
+    """Return the whole report as one HTML document that needs no network."""
+    study = report.study
     parts = [
         _header(study),
-        _verdict(study),
+        _verdict(report),
         _facts(study),
-        _cautions(study),
-        _figures(study),
-        f'<h2 id="tables">Tables</h2>{"".join(table.to_html() for table in tables[:-1])}',
-        f'<div class="checklist" id="checklist">{tables[-1].to_html()}</div>',
-        f"<footer>finscale · {html.escape(study.provenance.line())}</footer>",
+        _cautions(report),
+        _figures(report),
+        _power(report),
+        f'<h2 id="tables">Tables</h2>{"".join(table.to_html() for table in report.tables[:-1])}',
+        f'<div class="checklist" id="checklist">{report.tables[-1].to_html()}</div>',
+        f"<footer>finscale · {_provenance(study)}</footer>",
     ]
     return page(f"{study.title} - scaling report", "\n".join(parts))
 
 
 def _header(study: ReportInput) -> str:
-    names = ("verdict", "figures", "tables", "checklist")
+    names = ("verdict", "figures", "power", "tables", "checklist")
     links = "".join(f'<a href="#{name}">{name.capitalize()}</a>' for name in names)
-    return (
-        f"<header><h1>{html.escape(study.title)}</h1>"
-        f'<p class="small">{html.escape(study.data_card)}</p></header><nav>{links}</nav>'
-    )
+    title = tagged("h1", study.title, f"{SUMMARY}/title")
+    card = tagged("p", study.data_card, f"{SUMMARY}/data_card", **{"class": "small"})
+    return f"<header>{title}{card}</header><nav>{links}</nav>"
 
 
-def _verdict(study: ReportInput) -> str:
-    verdict = study.verdict
+def _verdict(report: Report) -> str:
+    verdict = report.study.verdict
     name = verdict.overall.verdict.value
-    first, *rest = (_prose(sentence) for sentence in sentences(verdict))
-    paragraphs = "".join(f"<p>{sentence}</p>" for sentence in [*rest, *map(_prose, _second_looks(study))])
+    unit = report.study.measure.unit
+    paragraphs = "".join(
+        _paragraph(sentence, f"sentences/{i}", unit) for i, sentence in enumerate(spoken(report))
+    )
     return (
-        f'<section class="verdict" id="verdict" style="--mark: {VERDICT_COLOURS[name]}">'
+        f'<section class="verdict" id="verdict" style="--verdict: {VERDICT_COLOURS[name]}">'
         f'<p class="label">{name.replace("_", " ")}</p>'
         f'<p class="headline">{html.escape(headline(verdict))}</p>'
-        f'<p class="lead">{first}</p>{paragraphs}</section>'
+        f"{paragraphs}</section>"
     )
 
 
-def _prose(sentence: str) -> str:
-    """Escape a sentence and keep its numbers with their signs and units."""
-    text = html.escape(sentence)
-    for loose in (" %", " nats", "p = ", "= ", "p &lt; ", "&lt; "):
+def _paragraph(sentence: str, record: str, unit: str) -> str:
+    """Return a sentence that keeps its numbers with their units."""
+    text = tagged("p", sentence, f"{SUMMARY}/{record}")
+    for loose in (" %", f" {html.escape(unit)}", "p <span"):
         text = text.replace(loose, loose.replace(" ", "&nbsp;"))
     return text
 
 
-def _second_looks(study: ReportInput) -> list[str]:
-    """Say what the test period and the baselines add; neither changes the verdict."""
-    beside = against_baselines(study)
-    looks = [beside] if beside else []
-    if study.test_verdict is not None and study.test_verdict.overall.horizons:
-        name = study.test_verdict.overall.verdict.value.replace("_", " ")
-        looks.append(f"The test period, as a second look: {name}. {sentences(study.test_verdict)[0]}")
-    return looks
-
-
 def _facts(study: ReportInput) -> str:
-    trend, verdict = study.verdict.overall, study.verdict
-    low, high = verdict.n_seeds
-    ends = (
-        dict.fromkeys(format_n(n) for n in (trend.n_params[0], trend.n_params[-1]))
-        if trend.n_params
-        else {"-"}
-    )
-    facts = {
-        "parameters": "\N{EN DASH}".join(ends),
-        "budgets": str(len(study.budgets)),
-        "horizons (bars)": ", ".join(str(horizon) for horizon in study.horizons) or "-",
-        "seeds per cell": str(low) if low == high else f"{low} to {high}",
-        "trials": str(len(study.trials)),
-    }
     items = "".join(
-        f"<div><dt>{name}</dt><dd>{html.escape(value)}</dd></div>" for name, value in facts.items()
+        f"<div><dt>{name}</dt>{tagged('dd', show(value, form) or '-', f'{SUMMARY}/facts/{name}', form)}</div>"
+        for name, (value, form) in facts(study).items()
     )
     return f'<dl class="facts">{items}</dl>'
 
 
-def _cautions(study: ReportInput) -> str:
-    found = cautions(study)
-    if not found:
+def _cautions(report: Report) -> str:
+    if not report.warnings:
         return '<p class="clean">No warnings: every planned cell is here and no run was flagged.</p>'
-    items = "".join(f"<li>{html.escape(caution)}</li>" for caution in found)
+    items = "".join(
+        tagged("li", caution, f"{SUMMARY}/warnings/{i}") for i, caution in enumerate(report.warnings)
+    )
     return f'<section class="cautions"><h3>Before you rely on this</h3><ul>{items}</ul></section>'
 
 
-def _figures(study: ReportInput) -> str:
-    figures, histories = main_figures(study), history_figures(study)
-    names = ("excess_against_n", "loss_against_n_", "tuning_curves_", "arch_grid")
-    untitled = {key: _untitled(figure) for key, figure in (figures | histories).items()}
-    groups = [[key for key in figures if key.startswith(name)] for name in names]
-    shown = "".join(_group({key: figures[key] for key in group}) for group in groups)
-    return f'<h2 id="figures">Figures</h2>{shown}{_histories(histories)}{plot_script(untitled)}'
+def _power(report: Report) -> str:
+    unit = report.study.measure.unit
+    said = "".join(
+        _paragraph(sentence, f"power_sentences/{i}", unit)
+        for i, sentence in enumerate(power_sentences(report))
+    )
+    table = report.power_table.to_html() if report.power_table else ""
+    return f'<h2 id="power">Power</h2>{said}{table}'
+
+
+def _figures(report: Report) -> str:
+    figures, searches = report.figures, report.searches
+    searched = [pair for search in searches for pair in search.figures.items()]
+    untitled = {name: _untitled(figure) for name, figure in (*figures.items(), *searched)}
+    groups = [[key for key in figures if key.startswith(name)] for name in _GROUPS]
+    shown = "".join(_group({key: figures[key] for key in group}, report.study) for group in groups)
+    return f'<h2 id="figures">Figures</h2>{shown}{_searches(searches, report.study)}{plot_script(untitled)}'
 
 
 def _untitled(figure: go.Figure) -> go.Figure:
@@ -120,67 +115,39 @@ def _untitled(figure: go.Figure) -> go.Figure:
     return go.Figure(figure).update_layout(title_text=None, margin_t=12, height=None)
 
 
-def _histories(figures: Mapping[str, go.Figure]) -> str:
-    if not figures:
-        return ""
-    summary = f"Optimisation history of every cell ({len(figures)})"
-    return f"<details><summary>{summary}</summary>{_group(figures)}</details>"
+def _searches(searches: Sequence[CellSearch], study: ReportInput) -> str:
+    """Return every cell's search, folded away."""
+    return "".join(_search(search, study) for search in searches)
 
 
-def _group(figures: Mapping[str, go.Figure]) -> str:
+def _search(search: CellSearch, study: ReportInput) -> str:
+    figures = "".join(_group({name: figure}, study) for name, figure in search.figures.items())
+    place = f"{SUMMARY}/searches/{search.key.id}/title"
+    summary = tagged("summary", f"The search of {search.key.id}", place)
+    return f"<details>{summary}{search.leaderboard.to_html()}{figures}</details>"
+
+
+def _group(figures: Mapping[str, go.Figure], study: ReportInput) -> str:
     """Return figures that are read alike, side by side where there is room, over one caption."""
     if not figures:
         return ""
     plots = "".join(_plot(name, figure) for name, figure in figures.items())
     shown = f'<div class="multiples">{plots}</div>' if len(figures) > 1 else plots
-    meta = next(iter(figures.values())).layout.meta
-    return (
-        f"<figure>{shown}<figcaption>{html.escape(meta['caption'])}"
-        f'<span class="source">{html.escape(meta["provenance"])}</span></figcaption></figure>'
-    )
+    first, figure = next(iter(figures.items()))
+    caption = tagged("span", figure.layout.meta["caption"], f"{SUMMARY}/figures/{first}/caption")
+    source = f'<span class="source">{_provenance(study)}</span>'
+    return f"<figure>{shown}<figcaption>{caption}{source}</figcaption></figure>"
 
 
 def _plot(name: str, figure: go.Figure) -> str:
-    note = figure.layout.meta["note"]
-    shown = f'<p class="note">{html.escape(note)}</p>' if note else ""
-    title = html.escape(figure.layout.title.text, quote=True)
+    note, at = figure.layout.meta["note"], f"{SUMMARY}/figures/{name}"
+    shown = tagged("p", note, f"{at}/note", **{"class": "note"}) if note else ""
+    title = figure.layout.title.text
+    label = html.escape(title, quote=True)
     size = f"height: {figure.layout.height}px"
-    plot = f'<div class="plot" id="{name}" role="img" aria-label="{title}" style="{size}"></div>'
-    return f"<div><h3>{title}</h3>{plot}{shown}</div>"
+    plot = f'<div class="plot" id="{name}" role="img" aria-label="{label}" style="{size}"></div>'
+    return f"<div>{tagged('h3', title, f'{at}/title')}{plot}{shown}</div>"
 
 
-def summary_markdown(study: ReportInput) -> str:
-    """Return the verdict, the warnings and the tables as Markdown."""
-    found = cautions(study)
-    warnings = ["## Before you rely on this", "", *(f"- {caution}" for caution in found), ""] if found else []
-    lines = [
-        f"# {study.title}",
-        "",
-        f"**{headline(study.verdict)}**",
-        "",
-        *_paragraphs((*sentences(study.verdict), *_second_looks(study))),
-    ]
-    lines += [*warnings, "## Tables", "", *(table.to_markdown() for table in study_tables(study))]
-    return "\n".join([*lines, f"{study.data_card}", "", f"{study.provenance.line()}", ""])
-
-
-def _paragraphs(spoken: tuple[str, ...]) -> list[str]:
-    return [line for sentence in spoken for line in (sentence, "")]
-
-
-def scaling_summary(study: ReportInput) -> dict[str, Any]:
-    """Return the content of ``scaling_summary.json``: plain JSON values, None where nothing is known."""
-    test = study.test_verdict
-    return {
-        "title": study.title,
-        "verdict": study.verdict.overall.verdict.value,
-        "headline": headline(study.verdict),
-        "sentences": [*sentences(study.verdict), *_second_looks(study)],
-        "val_score": study.verdict.model_dump(mode="json"),
-        "test": None if test is None else test.model_dump(mode="json"),
-        "missing_cells": list(study.missing),
-        "warnings": list(cautions(study)),
-        "checklist": {row[0]: row[1] for row in checklist_table(study).rows},
-        "data_card": study.data_card,
-        "provenance": study.provenance.model_dump(mode="json"),
-    }
+def _provenance(study: ReportInput) -> str:
+    return marked_up(study.provenance.line(at=f"{SUMMARY}/provenance"))

@@ -6,13 +6,22 @@ import plotly.graph_objects as go
 
 from finscale.core.budgets import parse_budget
 from finscale.reporting.chart import blank, format_y_ticks, short_n
+from finscale.reporting.dimensions import within_reach
 from finscale.reporting.study import CellKey, ReportInput
 from finscale.reporting.template import INK, MUTED, PALETTE, budget_colours
 from finscale.scalinglaws.selection import best_of_m_table, tuning_curve
 
 __all__ = ["grid_map", "optimisation_history", "tuning_curves"]
 
-_KINDS = {"extreme": PALETTE[1], "random": PALETTE[4], "sampler": PALETTE[0], "supplemental": PALETTE[3]}
+_KINDS = {
+    "extreme": PALETTE[1],
+    "random": PALETTE[4],
+    "sampler": PALETTE[0],
+    "supplemental": PALETTE[3],
+    "transfer": PALETTE[2],
+    "grid": PALETTE[6],
+}
+_SYMBOLS = {"complete": "circle", "pruned": "x-thin-open", "diverged": "triangle-up-open"}
 
 
 def tuning_curves(study: ReportInput, *, horizon: int) -> go.Figure:
@@ -21,8 +30,8 @@ def tuning_curves(study: ReportInput, *, horizon: int) -> go.Figure:
     figure = blank(
         f"Tuning curves, horizon {horizon}",
         x="m random trials",
-        y="expected best excess (nats)",
-        caption="Expected excess loss over the base rate (higher is better) of the best of m random trials, "
+        y=f"expected best excess ({study.measure.unit})",
+        caption="Expected excess loss over the reference (higher is better) of the best of m random trials, "
         "on the half of validation that the search saw. The dotted line marks the m that every cell has.",
     )
     colours = budget_colours(study.budgets)
@@ -44,69 +53,91 @@ def _add_curve(figure: go.Figure, budget: str, curve: np.ndarray, colour: str) -
         name=budget,
         line={"color": colour, "width": 2},
         marker={"size": 4},
-        hovertemplate=f"{budget}, best of %{{x}}: %{{y:.4f}} nats<extra></extra>",
+        hovertemplate=f"{budget}, best of %{{x}}: %{{y:.4f}}<extra></extra>",
     )
 
 
-def optimisation_history(trials: pd.DataFrame, *, title: str) -> go.Figure:
+def optimisation_history(trials: pd.DataFrame, *, title: str, axis: str = "loss") -> go.Figure:
     """Draw one study: every trial's loss in order, by kind, and the best so far.
 
     Parameters
     ----------
     trials : DataFrame
-        Of one cell: number, value, state, kind; a value that is not finite (failed, running) is not drawn.
+        Of one cell: number, value, state, kind, and where known pruned_loss and outcome. A trial that
+        diverged is drawn at the upper end; one that failed otherwise, or runs, is not drawn.
     title : str
         E.g. the cell id.
+    axis : str
+        The loss and its unit.
     """
-    ordered = trials.sort_values("number")
-    values = pd.to_numeric(ordered["value"], errors="coerce").astype(float)
-    finite = ordered.assign(value=values)[np.isfinite(values)]
-    n_hidden = len(ordered) - len(finite)
+    shown = _drawable(trials.sort_values("number"))
+    n_hidden = len(trials) - len(shown)
     figure = blank(
         title,
         x="trial",
-        y="log loss (nats)",
-        caption="Loss on the half of validation that the search saw; crosses were pruned, the line is the "
-        "best so far. Trials far above the rest lie beyond the axis.",
-        note=f"{n_hidden} of {len(ordered)} trials have no finite loss." if n_hidden else "",
+        y=axis,
+        caption="Loss on the half of validation that the search saw; the line is the best so far. Crosses "
+        "were pruned, at their last loss; open triangles diverged. Trials far above the rest lie beyond the "
+        "axis.",
+        note=f"{n_hidden} of {len(trials)} trials failed or run." if n_hidden else "",
         height=320,
     )
-    for kind, rows in finite.groupby("kind"):
+    for kind, rows in shown.groupby("kind"):
         _add_kind(figure, str(kind), rows)
-    best = {"color": INK, "width": 1.2, "shape": "hv"}
-    figure.add_scatter(
-        x=finite["number"],
-        y=finite["value"].cummin(),
-        mode="lines",
-        name="best so far",
-        line=best,
-        hoverinfo="skip",
-    )
-    if len(finite):
-        figure.update_yaxes(range=_clipped_range(finite["value"].to_numpy()))
+    complete = shown[shown["mark"] == "complete"]
+    if len(complete):
+        _add_best(figure, complete)
+        figure.update_yaxes(range=_range(complete["drawn"].to_numpy(dtype=np.float64)))
     return format_y_ticks(figure)
 
 
+def _drawable(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the trials that have a place: ``mark`` says how they ended, ``drawn`` where they stand."""
+    states = trials["state"].astype(str)
+    pruned = (states == "PRUNED").to_numpy()
+    diverged = (_column(trials, "outcome") == "diverged").to_numpy()
+    losses = pd.to_numeric(trials["value"], errors="coerce").astype(float)
+    losses = losses.where(
+        ~pruned, pd.to_numeric(_column(trials, "pruned_loss"), errors="coerce").astype(float)
+    )
+    complete = np.asarray(losses[(states == "COMPLETE") & np.isfinite(losses)], dtype=np.float64)
+    top = within_reach(complete) if len(complete) else np.nan
+    marks = np.select([pruned, diverged], ["pruned", "diverged"], "complete")
+    drawn = trials.assign(mark=marks, drawn=losses.where(~diverged, top))
+    return drawn[np.isfinite(drawn["drawn"])]
+
+
+def _column(trials: pd.DataFrame, name: str) -> pd.Series:
+    return trials[name] if name in trials else pd.Series(index=trials.index, dtype=object)
+
+
 def _add_kind(figure: go.Figure, kind: str, rows: pd.DataFrame) -> None:
-    pruned = rows["state"].astype(str).str.upper() == "PRUNED"
-    symbols = np.where(pruned, "x-thin-open", "circle").tolist()
     figure.add_scatter(
         x=rows["number"],
-        y=rows["value"],
+        y=rows["drawn"],
         mode="markers",
         name=kind,
-        marker={"size": 6, "color": _KINDS.get(kind, MUTED), "symbol": symbols},
-        customdata=rows["state"],
-        hovertemplate=f"trial %{{x}} ({kind}, %{{customdata}}): %{{y:.4f}} nats<extra></extra>",
+        marker={"size": 6, "color": _KINDS.get(kind, MUTED), "symbol": rows["mark"].map(_SYMBOLS).tolist()},
+        customdata=rows["mark"],
+        hovertemplate=f"trial %{{x}} ({kind}, %{{customdata}}): %{{y:.4f}}<extra></extra>",
     )
 
 
-def _clipped_range(values: np.ndarray) -> list[float]:
-    """Show the best to the worst, without letting a few disasters flatten the rest."""
-    low, upper_quartile, high = values.min(), np.quantile(values, 0.75), values.max()
-    top = min(high, upper_quartile + 3 * max(upper_quartile - low, 1e-4))
+def _add_best(figure: go.Figure, complete: pd.DataFrame) -> None:
+    figure.add_scatter(
+        x=complete["number"],
+        y=complete["drawn"].cummin(),
+        mode="lines",
+        name="best so far",
+        line={"color": INK, "width": 1.2, "shape": "hv"},
+        hoverinfo="skip",
+    )
+
+
+def _range(values: np.ndarray) -> list[float]:
+    low, top = float(values.min()), within_reach(values)
     margin = 0.06 * max(top - low, 1e-4)
-    return [float(low - margin), float(top + margin)]
+    return [low - margin, top + margin]
 
 
 def grid_map(grid: pd.DataFrame, cells: pd.DataFrame | None = None) -> go.Figure:

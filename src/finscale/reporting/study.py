@@ -1,6 +1,7 @@
 """What a report is made of: the tables of one experiment, its verdict, and where they come from.
 
-Excess loss is baseline - model on the same rows, in nats: positive is better.
+``loss`` is the task's own (see ``ReportInput.measure``). Excess loss is reference - model on the same rows:
+positive is better. ``base_rate_loss`` is the reference's, whatever the task.
 """
 
 from dataclasses import dataclass
@@ -9,26 +10,29 @@ from typing import NamedTuple
 import pandas as pd
 
 from finscale.core.budgets import Cell
+from finscale.core.citation import cite, plain
 from finscale.core.config import Record
 from finscale.core.errors import Fault, raise_faults
 from finscale.scalinglaws.verdict import ScalingVerdict
+from finscale.windows.measures import Measure
 
 __all__ = ["COLUMNS", "CellKey", "Checklist", "Provenance", "ReportInput"]
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "cells": (
         *("budget", "n_budget", "horizon", "seed", "arch_id", "d_model", "n_layers", "n_heads", "d_ff"),
-        *("n_params", "split", "log_loss", "base_rate_loss", "excess_loss", "auc", "brier", "ece"),
-        *("outcome", "flags", "n_trials", "n_random"),
+        *("n_params", "split", "loss", "base_rate_loss", "excess_loss", "outcome"),
+        *("flags", "n_trials", "n_random", "n_steps", "effective_batch_size"),
     ),
     "trials": (
         *("budget", "horizon", "number", "kind", "state", "value", "base_rate_loss", "n_params"),
         *("d_model", "n_layers", "n_heads", "d_ff", "seconds"),
     ),
-    "baselines": ("horizon", "split", "baseline", "log_loss", "excess_loss", "auc"),
-    "date_losses": ("budget", "horizon", "seed", "split", "date", "log_loss", "base_rate_loss"),
-    "baselines_by_date": ("horizon", "split", "baseline", "date", "log_loss"),
-    "grid": ("budget", "d_model", "n_layers", "n_params"),
+    "baselines": ("horizon", "split", "baseline", "loss", "excess_loss"),
+    "date_losses": ("budget", "horizon", "seed", "split", "date", "loss", "base_rate_loss"),
+    "baselines_by_date": ("horizon", "split", "baseline", "date", "loss"),
+    "grid": ("budget", "arch_id", "d_model", "n_layers", "n_params", "flops_training"),
+    "costs": ("budget", "n_budget", "horizon", "seconds", "windows"),
 }
 
 
@@ -51,9 +55,12 @@ class Provenance(Record):
     environment: str
     data_hash: str
 
-    def line(self) -> str:
-        """Return it as one short line."""
-        return f"commit {self.commit} · environment {self.environment} · data {self.data_hash}"
+    def line(self, *, at: str = "") -> str:
+        """Return it as one short line, whose parts cite the record at ``at``."""
+        words = {"commit": self.commit, "environment": self.environment, "data_hash": self.data_hash}
+        parts = [f"{name.partition('_')[0]} {cite(word, f'{at}/{name}')}" for name, word in words.items()]
+        line = " · ".join(parts)
+        return line if at else plain(line)
 
 
 class Checklist(Record):
@@ -76,12 +83,15 @@ class ReportInput:
     ----------
     title : str
         Of the experiment.
+    measure : Measure
+        The loss of the task: its name, its unit, and what it is compared with.
     verdict : ScalingVerdict
         On val_score.
     test_verdict : ScalingVerdict or None
         The secondary one, on the test period.
     cells : DataFrame
-        One row per (cell, seed, split); splits val_score and test; ``flags`` holds tuples of words.
+        One row per (cell, seed, split), with the measure's further scores; splits val_score and test;
+        ``flags`` holds tuples of words.
     trials : DataFrame
         One row per trial; ``value`` is the loss on val_select, ``base_rate_loss`` that of the same rows.
     baselines : DataFrame
@@ -90,6 +100,8 @@ class ReportInput:
         Mean losses per date.
     grid : DataFrame
         Architecture grids of the budgets, concatenated.
+    costs : DataFrame
+        One row per cell: seconds and training windows of its trials and final trainings together.
     planned : tuple of str
         Cell ids that the experiment means to run; the missing ones are named.
     data_card : str
@@ -106,6 +118,7 @@ class ReportInput:
     """
 
     title: str
+    measure: Measure
     verdict: ScalingVerdict
     test_verdict: ScalingVerdict | None
     cells: pd.DataFrame
@@ -114,6 +127,7 @@ class ReportInput:
     date_losses: pd.DataFrame
     baselines_by_date: pd.DataFrame
     grid: pd.DataFrame
+    costs: pd.DataFrame
     planned: tuple[str, ...]
     provenance: Provenance
     data_card: str
@@ -126,7 +140,10 @@ class ReportInput:
         for name, columns in COLUMNS.items():
             if getattr(self, name).columns.empty:
                 object.__setattr__(self, name, pd.DataFrame(columns=list(columns)))
-        raise_faults(fault for name in COLUMNS for fault in _column_faults(name, getattr(self, name)))
+        required = {**COLUMNS, "cells": (*COLUMNS["cells"], *self.measure.scores)}
+        raise_faults(
+            fault for name in required for fault in _column_faults(name, getattr(self, name), required[name])
+        )
 
     @property
     def horizons(self) -> tuple[int, ...]:
@@ -149,8 +166,8 @@ class ReportInput:
         return tuple(sorted(expected - present, key=_size))
 
 
-def _column_faults(name: str, table: pd.DataFrame) -> list[Fault]:
-    missing = [column for column in COLUMNS[name] if column not in table.columns]
+def _column_faults(name: str, table: pd.DataFrame, columns: tuple[str, ...]) -> list[Fault]:
+    missing = [column for column in columns if column not in table.columns]
     rule = "have every column of its contract"
     return [Fault(name, rule, f"none named {', '.join(missing)}")] if missing else []
 

@@ -31,7 +31,7 @@ __all__ = [
 
 RUNTIME_KEYS = (
     *("experiment", "budget", "horizon", "device", "seed", "run_spec", "allow_defaults", "long_context"),
-    *("hpo", "training", "data", "scaling"),
+    *("ablation_value", "hpo", "training", "data", "scaling"),
 )
 _FILE_KEYS = (
     *("paths", "sweep", "grid", "model", "execution", "experiments", "feature_sets", "long_context_blocks"),
@@ -142,6 +142,9 @@ def resolve(
     definition = run_spec.experiment if run_spec else faults.catch(lambda: _experiment(parameters, names))
     groups = {name: faults.catch(functools.partial(_read_group, parameters, name)) for name in _GROUPS}
     models = _models(parameters, faults)
+    if definition and groups["hpo"] and groups["training"] and not run_spec:
+        shared = groups["training"].shared
+        faults.catch(lambda: groups["hpo"].space.bind(definition.model_family, given=shared))
     faults.catch(lambda: _block(parameters))
     faults.raise_all()
     resolved = {name: record.model_dump(mode="json", exclude_unset=True) for name, record in groups.items()}

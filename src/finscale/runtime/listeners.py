@@ -6,24 +6,34 @@ from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
+from optuna.trial import FrozenTrial, TrialState
 
 from finscale.core.budgets import Cell
-from finscale.core.errors import FinscaleError
-from finscale.core.files import read_json
 from finscale.runtime import trackers
 from finscale.runtime.progress import Tracker, track
 from finscale.runtime.stopping import STOP
 from finscale.runtime.wandb_runs import log_wandb_run
 from finscale.search.driver import SearchEvent, trial_directory
+from finscale.search.study import load_study
+from finscale.search.trials import trial_row
 from finscale.training.answer_table import answer_names
+from finscale.training.event_log import read_events
 from finscale.training.events import EpochEnd, Event
 from finscale.training.run_inputs import load_inputs
 from finscale.training.run_spec import RunSpec
 from finscale.training.winner import SeedRun
 
-__all__ = ["SearchListener", "SeedsListener", "log_seed_run", "log_winner", "watch_training"]
+__all__ = [
+    "SearchListener",
+    "SeedsListener",
+    "log_missing_trials",
+    "log_seed_run",
+    "log_winner",
+    "watch_training",
+]
 
 _TYPES = {"i": "long", "f": "double"}
+_TRIAL_KEY = ("config_hash", "number", "started_at")
 _CURVE = ("train_loss", "val_loss", "learning_rate", "samples_per_s", "mfu")
 
 
@@ -35,16 +45,13 @@ class SearchListener:
     ) -> None:
         self._cell, self._folder, self._tracker = cell, study_folder, tracker
         self._wandb_project = wandb_project
-        self._attributes: dict[int, dict[str, Any]] = {}
         self._best: float | None = None
 
     def __call__(self, event: SearchEvent) -> None:
         """Receive one event of the driver."""
         if STOP.stop_file is not None and STOP.stop_file.exists():
             (self._folder / "STOP").touch()
-        if event.kind in ("asked", "adopted"):
-            self._attributes[event.number] = dict(event.values)
-        elif event.kind == "progress" and "epoch" in event.values:
+        if event.kind == "progress" and "epoch" in event.values:
             epoch, epochs, loss = (event.values[name] for name in ("epoch", "epochs", "val_loss"))
             note = f"trial {event.number}: epoch {epoch}/{epochs}, loss {loss:.4f}"
             self._tracker.show(self._tracker.done, note)
@@ -58,18 +65,7 @@ class SearchListener:
         shown = f"{value:.4f}" if value is not None else outcome
         best = f", best {self._best:.4f}" if self._best is not None else ""
         self._tracker.advance(f"trial {event.number}: {shown}{best}")
-        attributes = self._attributes.get(event.number, {})
-        run = trackers.ChildRun(
-            f"{self._cell.id} trial {event.number:04d}",
-            params={**attributes, "outcome": outcome},
-            metrics={"val_select_loss": value, "seconds": event.values["seconds"]}
-            if value is not None
-            else {},
-            curve=_curve(trial_directory(self._folder, event.number) / "result.json"),
-            tags={"cell": self._cell.id, "kind": str(attributes.get("kind", "trial"))},
-            failed=value is None,
-        )
-        _log(run, self._wandb_project)
+        _log(_trial_run(self._cell, event.values["trial"], self._folder), self._wandb_project)
 
 
 def _log(run: trackers.ChildRun, wandb_project: str | None) -> None:
@@ -78,12 +74,34 @@ def _log(run: trackers.ChildRun, wandb_project: str | None) -> None:
         log_wandb_run(run, project=wandb_project)
 
 
-def _curve(path: Path) -> dict[str, list[tuple[int, Any]]]:
-    try:
-        epochs = read_json(path)["curve"]
-    except (FinscaleError, KeyError):
-        return {}
-    return {name: [(row["epoch"], row.get(name)) for row in epochs] for name in _CURVE}
+def log_missing_trials(cell: Cell, study_folder: Path) -> None:
+    """Record every ended trial of a study that MLflow does not know: the study and its folders are the truth.
+
+    A driver that was killed, or a tracking server that was away or lost, leaves such trials behind.
+    """
+    ended = [trial for trial in load_study(study_folder).trials if trial.state.is_finished()]
+    runs = [_trial_run(cell, trial, study_folder) for trial in ended]
+    trackers.log_missing_runs(runs, key=_TRIAL_KEY)
+
+
+def _trial_run(cell: Cell, trial: FrozenTrial, study_folder: Path) -> trackers.ChildRun:
+    """Say of a trial what its study and its events say; a trial without a value has failed, unless pruned."""
+    row = {name: value for name, value in trial_row(trial).items() if value is not None}
+    scores = {"val_select_loss": row["value"]} if "value" in row else {}
+    return trackers.ChildRun(
+        f"{cell.id} trial {trial.number:04d}",
+        params={name: value for name, value in row.items() if name not in ("value", "seconds")},
+        metrics={**scores, "seconds": row["seconds"]},
+        curve=_curve(trial_directory(study_folder, trial.number)),
+        tags={"cell": cell.id, "kind": row["kind"]},
+        failed=trial.state == TrialState.FAIL,
+    )
+
+
+def _curve(folder: Path) -> dict[str, list[tuple[int, Any]]]:
+    """Return the epochs of a run from its events; of an epoch that ran twice the second one."""
+    epochs = {said["epoch"]: said for said in read_events(folder) if said["event"] == "EpochEnd"}
+    return {name: [(epoch, epochs[epoch][name]) for epoch in sorted(epochs)] for name in _CURVE}
 
 
 class SeedsListener:

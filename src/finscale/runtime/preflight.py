@@ -16,7 +16,6 @@ from finscale.models.config import AnyConfig, parse_model_config
 from finscale.runtime.definition import group
 from finscale.training.config import ExecutionConfig, resolve_device
 from finscale.windows.experiment import ExperimentConfig
-from finscale.windows.tasks import parse_task
 
 __all__ = ["NEEDS_DEVICE", "Check", "preflight", "require", "require_device", "require_trainable"]
 
@@ -60,15 +59,11 @@ def require_trainable(definition: ExperimentConfig, model: AnyConfig) -> str:
     Raises
     ------
     FinscaleError
-        For what can be windowed but not trained: a task that has no verdict here, contexts that are masked
-        where the model cannot read masks, and a split without ``val_score``.
+        For what can be windowed but not trained: contexts that are masked where the model cannot read masks,
+        and a split without ``val_score``.
     """
     data, family = definition.data, model.family
     faults = []
-    if parse_task(data.task).kind != "binary":
-        rule = f"be direction or threshold_<x>pct to train a {family}"
-        remedy = "for windows and baselines alone: kedro run --pipelines feature_engineering,dataset"
-        faults.append(Fault("data.task", rule, data.task, remedy))
     if data.min_context_length not in (None, data.context_length) and not model.reads_masks:
         rule = f"be null to train this {family}, which reads whole contexts"
         remedy = "remove it, choose a shorter context_length, or a model that reads masks"

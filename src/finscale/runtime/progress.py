@@ -31,7 +31,7 @@ class Tracker:
     label : str
         What is being worked through.
     total : int
-        Steps in all.
+        Steps in all, as far as known: more raise it.
     """
 
     label: str
@@ -43,8 +43,9 @@ class Tracker:
     def advance(self, note: str = "", *, log: bool = True) -> None:
         """One step is done; ``note`` says what it gave, and ``log=False`` keeps it out of a log file."""
         self.done += 1
+        self.total = max(self.total, self.done)
         if self._bar is not None:
-            _screen.progress.update(self._bar, completed=self.done, note=note)
+            _screen.progress.update(self._bar, completed=self.done, total=self.total, note=note)
         elif log:
             logger.info(
                 "%s %d/%d%s%s", self.label, self.done, self.total, f"  {note}" if note else "", self._eta()

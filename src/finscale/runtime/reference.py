@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from finscale.archgrid.base import FAMILIES
-from finscale.core.config import Record
+from finscale.core.config import Record, annotation_of_extras
 from finscale.runtime.definition import (
     RUNTIME_KEYS,
     SET_ELSEWHERE,
@@ -64,6 +64,8 @@ def _section(name: str, record: type[BaseModel], left_out: Container[str] = ()) 
         f"| `{field}` | {_type(info.annotation)} | {_default(info)} | {told.get(field, '')} |"
         for field, info in fields.items()
     ]
+    open_kinds = _records(annotation_of_extras(record))
+    rows += [f"| `<name>` | {kind.__name__} | | {told.get('<name>', '')} |" for kind in open_kinds]
     table = ["| key | type | default | |", "|---|---|---|---|", *rows, ""]
     summary = (inspect.getdoc(record) or "").split("\n", maxsplit=1)[0]
     nested = [
@@ -72,6 +74,7 @@ def _section(name: str, record: type[BaseModel], left_out: Container[str] = ()) 
         for kind in _records(info.annotation)
         for line in _section(f"{name}.{field}{_tag(kind)}", kind)
     ]
+    nested += [line for kind in open_kinds for line in _section(f"{name}.<name>", kind)]
     return [f"## `{name}`", "", summary, "", *table, *nested]
 
 
@@ -82,10 +85,10 @@ def _tag(record: type[BaseModel]) -> str:
 
 
 def _records(annotation: Any) -> list[type[BaseModel]]:
-    if typing.get_origin(annotation) is UnionType:
+    if typing.get_origin(annotation) in (UnionType, dict):
         return [record for kind in typing.get_args(annotation) for record in _records(kind)]
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
-        return [annotation] if annotation.__name__ != "Dimension" else []
+        return [annotation]
     return []
 
 
@@ -121,7 +124,7 @@ def _descriptions(record: type[BaseModel]) -> dict[str, str]:
     names: list[str] = []
     docs = [inspect.getdoc(base) or "" for base in reversed(record.__mro__) if issubclass(base, Record)]
     for line in "\n".join(docs).splitlines():
-        heading = re.fullmatch(r"([a-z_]+(?:, [a-z_]+)*) : .*", line)
+        heading = re.fullmatch(r"(<name>|[a-z_]+(?:, [a-z_]+)*) : .*", line)
         if heading:
             names = heading[1].split(", ")
         elif names and line.startswith("    "):

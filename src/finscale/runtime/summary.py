@@ -1,6 +1,6 @@
 """What a person sees after a command: what was done, beside its baselines, where it is, what comes next."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from finscale.core.config import leaves_of
 from finscale.runtime.definition import group
-from finscale.windows.tasks import parse_task
+from finscale.windows.measures import measure_of
 
 __all__ = ["print_summary"]
 
@@ -31,32 +31,51 @@ def print_summary(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
 def _search(catalog: CatalogProtocol, summary: Mapping[str, Any]) -> None:
     best = summary["best"]
     cell = group(catalog.load("parameters"), "cell")
-    losses = {f"best of {summary['n_finished']} trials": best["best_val_loss"], **best["baselines"]}
-    table = Table("val_select", "log loss", title=f"Search of {cell.id}", title_justify="left")
+    losses = {f"best of {best['n_trials']} trials": best["best_val_loss"], **best["baselines"]}
+    measure = measure_of(group(catalog.load("parameters"), "definition").data.task)
+    table = Table("val_select", measure.axis, title=f"Search of {cell.id}", title_justify="left")
     for name, loss in sorted(losses.items(), key=lambda item: item[1]):
         table.add_row(name, f"{loss:.4f}")
-    _print(table, f"Study: {catalog['study_folder'].load()}", _next(catalog, "training"))
+    where = f"{_tried(summary)}\nStudy: {catalog['study_folder'].load()}"
+    _print(table, where, _next(catalog, "training"))
+    for flag in summary["flags"]:
+        get_console().print(f"[yellow]! {flag}", highlight=False)
+
+
+def _tried(summary: Mapping[str, Any]) -> str:
+    """What the search covered of its grid, a line per dimension."""
+    return "\n".join(
+        f"{found['dimension']}: tried {_numbers(found['tried'])} of {_numbers(found['in_grid'])}"
+        for found in summary["coverage"]
+    )
+
+
+def _numbers(values: Sequence[int]) -> str:
+    return " ".join(map(str, values))
 
 
 def _training(catalog: CatalogProtocol, runs: pd.DataFrame) -> None:
     cell = group(catalog.load("parameters"), "cell")
     baselines = catalog.load("baseline_scores")
-    table = Table("split", "forecast", "log loss", "AUC", title=f"Winner of {cell.id}", title_justify="left")
+    measure = measure_of(group(catalog.load("parameters"), "definition").data.task)
+    score = measure.scores[0]
+    heads = ("split", "forecast", measure.axis, score.replace("_", " "))
+    table = Table(*heads, title=f"Winner of {cell.id}", title_justify="left")
     for split in ("val_score", "test"):
         rows = runs[runs["split"] == split]
-        losses = rows["log_loss"]
+        losses = rows[measure.column]
         spread = f" ({losses.min():.4f} to {losses.max():.4f})" if len(rows) > 1 else ""
         lines = [
             (
                 f"model, {len(rows)} seed{'s' * (len(rows) > 1)}{spread}",
-                rows["log_loss"].mean(),
-                rows["auc"].mean(),
+                losses.mean(),
+                rows[score].mean(),
             )
         ]
         on_split = baselines[baselines["split"] == split]
-        lines += list(on_split[["baseline", "log_loss", "auc"]].itertuples(index=False, name=None))
-        for name, loss, auc in sorted(lines, key=lambda line: line[1]):
-            table.add_row(split, name, f"{loss:.4f}", f"{auc:.3f}")
+        lines += list(on_split[["baseline", measure.column, score]].itertuples(index=False, name=None))
+        for name, loss, scored in sorted(lines, key=lambda line: line[1]):
+            table.add_row(split, name, f"{loss:.4f}", f"{scored:.3f}")
     flags = sorted({flag for found in runs["flags"] for flag in found})
     note = f"Flags: {', '.join(flags)}. " if flags else ""
     folder = f"{note}Runs: {catalog['training_folder'].load()}"
@@ -82,18 +101,12 @@ def _baselines(catalog: CatalogProtocol, scores: pd.DataFrame) -> None:
         table.add_row(row["split"], row["baseline"], *(f"{row[name]:.4f}" for name in shown))
     page = Path(catalog["feature_page"]._describe()["filepath"])
     where = f"Windows: {catalog['windows_folder'].load()}\nFigures: {page.parent}"
-    _print(table, where, _after_dataset(catalog))
+    _print(table, where, _next(catalog, "hpo"))
     notes = scores.loc[scores["note"] != "", ["baseline", "note"]].drop_duplicates()
     for name, note in notes.itertuples(index=False):
         get_console().print(f"{name}: {note}", highlight=False)
     for warning in catalog.load("window_warnings"):
         get_console().print(f"[yellow]! {warning}", highlight=False)
-
-
-def _after_dataset(catalog: CatalogProtocol) -> str:
-    definition = group(catalog.load("parameters"), "definition")
-    trained = parse_task(definition.data.task).kind == "binary"
-    return _next(catalog, "hpo") if trained else "kedro viz run, or notebooks/01_explore_features.ipynb"
 
 
 def _verdict(catalog: CatalogProtocol, summary: Mapping[str, Any]) -> None:

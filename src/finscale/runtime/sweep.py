@@ -16,7 +16,7 @@ from rich import get_console
 from rich.table import Table
 
 from finscale.core.budgets import Cell, cells_of
-from finscale.core.errors import Interrupted, user_fault
+from finscale.core.errors import Answered, Interrupted, user_fault
 from finscale.features.prepare import prepare_bars
 from finscale.runtime.definition import group
 from finscale.runtime.preflight import Check, preflight, require
@@ -37,7 +37,7 @@ class CellOutcome:
     """How one cell of a sweep ended."""
 
     cell: str
-    status: Literal["done", "failed", "stopped"]
+    status: Literal["done", "answered", "failed", "stopped"]
     seconds: float
     message: str = ""
 
@@ -74,7 +74,8 @@ def run_sweep(
             if outcomes[-1].status == "stopped" or _stop_file():
                 break
     stopped = len(outcomes) < len(cells) and bool(per_cell)
-    if once and not STOP.requested():
+    only_asked = any(outcome.status == "answered" for outcome in outcomes)
+    if once and not only_asked and not STOP.requested():
         outcomes.append(_analyse(cells[0], once, env, params))
     _print_summary(outcomes)
     STOP.raise_if_requested("Sweep stopped; finished cells and trials are kept.")
@@ -117,6 +118,8 @@ def _run_cell(cell: Cell, names: Sequence[str], env: str | None, params: Mapping
             project_root(), env=env, runtime_params=runtime_params, save_on_close=False
         ) as session:
             session.run(pipeline_names=list(names), runner=ContentRunner())
+    except Answered as answer:
+        return CellOutcome(cell.id, "answered", time.monotonic() - started, str(answer))
     except Interrupted as stop:
         return CellOutcome(cell.id, "stopped", time.monotonic() - started, str(stop))
     except Exception as error:
@@ -151,7 +154,7 @@ def _check_table(checks: Sequence[Check]) -> Table:
 
 def _print_summary(outcomes: Sequence[CellOutcome]) -> None:
     table = Table("cell", "status", "time", "note")
-    colour = {"done": "green", "failed": "red", "stopped": "yellow"}
+    colour = {"done": "green", "answered": "green", "failed": "red", "stopped": "yellow"}
     for outcome in outcomes:
         status = f"[{colour[outcome.status]}]{outcome.status}"
         table.add_row(outcome.cell, status, f"{outcome.seconds:.0f} s", outcome.message)

@@ -26,6 +26,7 @@ from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 
 import finscale
 from finscale.core.config import Record
+from finscale.core.errors import Answered
 from finscale.prediction import RUN_FILES
 from finscale.runtime.definition import group
 from finscale.runtime.resolvers import project_root
@@ -38,6 +39,7 @@ __all__ = [
     "log_child_run",
     "log_figure",
     "log_metrics",
+    "log_missing_runs",
     "log_scoring_model",
 ]
 
@@ -93,6 +95,18 @@ class TrackingHooks(MlflowHook):
         """Log the node's parameters, each leaf by itself; a value logged before is not repeated."""
         leaves = dict(_parameter_leaves(inputs))
         _log_params(leaves)
+
+    @hook_impl
+    def on_pipeline_error(
+        self, error: Exception, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
+    ) -> None:
+        """Close the session's run as failed, unless the command only had a question to answer."""
+        import mlflow
+
+        if isinstance(error, Answered) and not self._already_active_mlflow:
+            mlflow.end_run()
+        else:
+            super().on_pipeline_error(error, run_params, pipeline, catalog)
 
 
 def _parameter_leaves(inputs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -199,6 +213,30 @@ def log_child_run(run: ChildRun) -> None:
         tags=[RunTag("kind", run.tags["kind"])],
     )
     client.set_terminated(recorded.info.run_id, status="FAILED" if run.failed else "FINISHED")
+
+
+@_quietly
+def log_missing_runs(runs: Sequence[ChildRun], *, key: Sequence[str]) -> None:
+    """Record those runs that the session's experiment does not have.
+
+    Parameters
+    ----------
+    key : sequence of str
+        Parameters by which a run is known again.
+    """
+    import mlflow
+
+    experiment = mlflow.active_run().info.experiment_id
+    cells = {run.tags["cell"] for run in runs}
+    recorded = [
+        found
+        for cell in cells
+        for found in mlflow.search_runs([experiment], f"tags.cell = '{cell}'", output_format="list")
+    ]
+    known = {tuple(found.data.params.get(name) for name in key) for found in recorded}
+    for run in runs:
+        if tuple(str(run.params[name])[:_PARAM_LIMIT] for name in key) not in known:
+            log_child_run(run)
 
 
 @_quietly

@@ -118,7 +118,7 @@ def exponent_interval(n_params: Floats, loss: Floats, *, level: float = 0.90) ->
     half-width under 0.15.
     """
     df = len(n_params) - N_PARAMETERS["power_law"]
-    if len(n_params) < MIN_BUDGETS or np.ptp(n_params) == 0:
+    if len(np.unique(n_params)) < MIN_BUDGETS:
         return ExponentInterval(status="too_few_budgets", level=level)
     profile = profile_alpha(n_params, loss)
     threshold = profile_threshold(profile, loss=loss, level=level, df=df)

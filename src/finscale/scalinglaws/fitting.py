@@ -3,7 +3,7 @@
 n points, k mean parameters; AICc counts the variance as one more (Hurvich and Tsai 1989).
 """
 
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,14 +11,21 @@ from pydantic import Field
 
 from finscale.core.config import Record
 from finscale.core.errors import Fault
+from finscale.scalinglaws.comparison import FormComparison, compare_forms
 from finscale.scalinglaws.exponent import ExponentInterval, exponent_interval, profile_alpha
-from finscale.scalinglaws.extrapolation import Extrapolation, leave_largest_out
-from finscale.scalinglaws.forms import N_PARAMETERS, FormName, fit_line
+from finscale.scalinglaws.extrapolation import (
+    AveragedExtrapolation,
+    Extrapolation,
+    average_extrapolations,
+    leave_largest_out,
+)
+from finscale.scalinglaws.forms import N_PARAMETERS, FormName, fit_polynomial
+from finscale.scalinglaws.joint import JointFit, fit_joint
 
 __all__ = ["FitStatus", "FormFit", "ScalingFit", "fit"]
 
 Floats = NDArray[np.float64]
-FitStatus = Literal["ok", "too_few_points", "constant_n"]
+FitStatus = Literal["ok", "too_few_points", "constant_n", "too_few_levels"]
 
 
 class FormFit(Record):
@@ -27,7 +34,7 @@ class FormFit(Record):
     Attributes
     ----------
     parameters : dict
-        E; E, B; or E, A, alpha. Empty unless ``status`` is ``ok``.
+        E; E, B; E, B, Q; or E, A, alpha. Empty unless ``status`` is ``ok``.
     residual_variance : float or None
         ``rss / (n - k)``; None without a degree of freedom.
     aicc : float or None
@@ -44,10 +51,11 @@ class FormFit(Record):
 
 
 class ScalingFit(Record):
-    """All forms on the same points, the exponent's interval and the leave-largest-out predictions.
+    """All forms on the same points, their tests, the exponent's interval and leave-largest-out predictions.
 
     ``n_dropped`` counts the points left out because N or the loss was not finite (or N not positive).
-    ``preferred`` is the form of lowest AICc, given only when every form has one.
+    ``preferred`` is the form of lowest AICc, given only when every form has one. ``comparisons`` are
+    likelihood-ratio tests that need no AICc. ``extrapolation`` averages the forms' predictions.
     """
 
     n_params: tuple[float, ...]
@@ -57,31 +65,39 @@ class ScalingFit(Record):
     preferred: FormName | None
     exponent: ExponentInterval
     extrapolations: tuple[Extrapolation, ...]
+    comparisons: tuple[FormComparison, ...]
+    extrapolation: AveragedExtrapolation | None
 
     def form(self, name: FormName) -> FormFit:
         """Return one form's fit."""
         return next(found for found in self.forms if found.form == name)
 
 
-def fit(n_params: ArrayLike, loss: ArrayLike) -> ScalingFit:
-    """Fit constant, log-linear and power law to loss against N.
+@overload
+def fit(n_params: ArrayLike, loss: ArrayLike, /) -> ScalingFit: ...
+@overload
+def fit(n_params: ArrayLike, n_tokens: ArrayLike, loss: ArrayLike, /) -> JointFit: ...
+def fit(n_params: ArrayLike, *columns: ArrayLike) -> ScalingFit | JointFit:
+    """Fit every form to loss against N, or the joint law to loss against N and D.
 
     Parameters
     ----------
     n_params : array_like, shape (n,)
-        Parameter counts, one per budget.
+        Parameter counts, one per budget (or run).
+    n_tokens : array_like, shape (n,), optional
+        Training tokens D; with them the joint law is fitted (`fit_joint`, which also takes the Huber delta).
     loss : array_like, shape (n,)
-        Mean loss in nats (lower is better), absolute or relative to a base rate.
+        Mean loss in nats (lower is better); without ``n_tokens`` it may be relative to a base rate.
 
     Returns
     -------
-    ScalingFit
+    ScalingFit or JointFit
         Points that are not finite are dropped and counted; too few points give typed statuses, not errors.
 
     Raises
     ------
     Fault
-        When the two arrays are not one-dimensional and of one length.
+        When the arrays are not one-dimensional and of one length, or not two or three.
 
     Examples
     --------
@@ -89,7 +105,16 @@ def fit(n_params: ArrayLike, loss: ArrayLike) -> ScalingFit:
     >>> found.exponent.status, round(found.exponent.estimate, 4)
     ('identified', 0.3)
     """
-    n, y = np.asarray(n_params, dtype=np.float64), np.asarray(loss, dtype=np.float64)
+    if len(columns) == 2:
+        return fit_joint(n_params, *columns)
+    if len(columns) != 1:
+        raise Fault(
+            "fit", "be given n_params, loss or n_params, n_tokens, loss", f"{len(columns) + 1} arrays"
+        )
+    return _fit_size(np.asarray(n_params, dtype=np.float64), np.asarray(columns[0], dtype=np.float64))
+
+
+def _fit_size(n: Floats, y: Floats) -> ScalingFit:
     if n.ndim != 1 or n.shape != y.shape:
         raise Fault("loss", f"have the shape of n_params, {n.shape}, in one dimension", y.shape)
     usable = np.isfinite(n) & np.isfinite(y) & (n > 0)
@@ -102,7 +127,9 @@ def fit(n_params: ArrayLike, loss: ArrayLike) -> ScalingFit:
         forms=forms,
         preferred=_preferred(forms),
         exponent=exponent_interval(kept_n, kept_y),
-        extrapolations=leave_largest_out(kept_n, kept_y) if len(kept_n) else (),
+        extrapolations=leave_largest_out(kept_n, kept_y),
+        comparisons=compare_forms(kept_n, kept_y),
+        extrapolation=average_extrapolations(kept_n, kept_y),
     )
 
 
@@ -112,6 +139,8 @@ def _fit_form(form: FormName, n_params: Floats, loss: Floats) -> FormFit:
         return FormFit(form=form, status="too_few_points", n_points=n)
     if form != "constant" and np.ptp(n_params) == 0:
         return FormFit(form=form, status="constant_n", n_points=n)
+    if len(np.unique(n_params)) < k:
+        return FormFit(form=form, status="too_few_levels", n_points=n)
     parameters, rss = _estimate(form, n_params, loss)
     return FormFit(
         form=form,
@@ -128,10 +157,7 @@ def _estimate(form: FormName, n_params: Floats, loss: Floats) -> tuple[dict[str,
     if form == "power_law":
         profile = profile_alpha(n_params, loss)
         return profile.parameters, float(profile.line.rss)
-    basis = np.zeros_like(n_params) if form == "constant" else np.log10(n_params)
-    line = fit_line(basis, loss)
-    parameters = {"E": float(line.intercept)} | ({"B": float(line.slope)} if form == "log_linear" else {})
-    return parameters, float(line.rss)
+    return fit_polynomial(form, n_params, loss)
 
 
 def _aicc(rss: float, *, n: int, k: int) -> float | None:

@@ -4,14 +4,86 @@ The slope test over K budgets has a noncentral t statistic with K - 2 degrees of
 ``drop / range * sqrt(Sxx) / sigma``; ``range`` is the spread of log10 N, ``Sxx`` its sum of squares.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
-__all__ = ["detectable_drop", "power_of_drop"]
+from finscale.core.config import Record
+
+__all__ = ["PlannedPower", "detectable_drop", "plan_power", "power_of_drop"]
 
 LEVEL = 0.05
 POWER = 0.80
+MIN_SIZES = 3
+
+
+class PlannedPower(Record):
+    """What a planned ladder could detect, next to what it costs.
+
+    Attributes
+    ----------
+    n_params : tuple of float
+        Planned sizes, ascending.
+    noise_sd : float
+        SD of one budget's response about the line, measured so far.
+    detectable_drop : float or None
+        Fall in loss over the whole ladder that is called ``scaling`` with probability ``power``; None below
+        three different sizes.
+    flops : float
+        Operations of every planned cell together.
+    flops_left : float
+        Of the cells that have not run.
+    """
+
+    n_params: tuple[float, ...]
+    noise_sd: float
+    level: float
+    power: float
+    detectable_drop: float | None
+    flops: float
+    flops_left: float
+
+
+def plan_power(
+    n_params: Sequence[float],
+    *,
+    flops: Sequence[float],
+    finished: Sequence[bool],
+    noise_sd: float,
+    level: float = LEVEL,
+    power: float = POWER,
+) -> PlannedPower:
+    """Return the smallest drop that planned budgets could detect, and the cost of running them.
+
+    Parameters
+    ----------
+    n_params, flops, finished : sequence, length K
+        Size, operations (search and final trainings, every horizon) and whether all cells of it have run.
+    noise_sd : float
+        E.g. ``TrendVerdict.noise_sd``; positive.
+
+    Examples
+    --------
+    >>> plan = plan_power([2e6, 2e7, 2e8], flops=[1, 10, 100], finished=[1, 1, 0], noise_sd=0.001)
+    >>> plan.flops_left, round(plan.detectable_drop, 4)
+    (100.0, 0.0116)
+    """
+    order = np.argsort(n_params)
+    sizes, costs = np.asarray(n_params, dtype=float)[order], np.asarray(flops, dtype=float)[order]
+    left = costs[~np.asarray(finished, dtype=bool)[order]]
+    enough = len(np.unique(sizes)) >= MIN_SIZES
+    drop = detectable_drop(np.log10(sizes), noise_sd=noise_sd, level=level, power=power) if enough else None
+    return PlannedPower(
+        n_params=tuple(sizes.tolist()),
+        noise_sd=noise_sd,
+        level=level,
+        power=power,
+        detectable_drop=drop,
+        flops=float(costs.sum()),
+        flops_left=float(left.sum()),
+    )
 
 
 def power_of_drop(log10_n: ArrayLike, *, drop: float, noise_sd: float, level: float = LEVEL) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-__all__ = ["SlopeTest", "holm", "slope_test"]
+__all__ = ["SlopeTest", "slope_test"]
 
 Floats = NDArray[np.float64]
 _TIE = 1e-12
@@ -43,6 +43,11 @@ class SlopeTest:
     df: int
     centre: float
 
+    def interval(self, *, level: float) -> tuple[Floats, Floats]:
+        """Return the two-sided t interval of the slope."""
+        reach = stats.t.ppf((1 + level) / 2, self.df) * self.slope_se
+        return self.slope - reach, self.slope + reach
+
 
 def slope_test(log10_n: ArrayLike, response: ArrayLike) -> SlopeTest:
     """Test the slope of ``response`` over ``log10_n``.
@@ -74,20 +79,3 @@ def _ratio(slope: Floats, se: Floats) -> Floats:
     """Return slope / se; infinite for an exact line, zero for exact ties."""
     exact = np.select([slope > 0, slope < 0], [np.inf, -np.inf], 0.0)
     return np.divide(slope, se, out=exact, where=se > 0)
-
-
-def holm(p_values: ArrayLike) -> Floats:
-    """Return Holm's step-down adjusted p-values, in the order given (Holm 1979).
-
-    Examples
-    --------
-    >>> holm([0.01, 0.04, 0.03]).round(2)
-    array([0.03, 0.06, 0.06])
-    """
-    p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p, kind="stable")
-    factors = np.arange(len(p), 0, -1)
-    adjusted = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
-    out = np.empty_like(adjusted)
-    out[order] = adjusted
-    return out

@@ -13,11 +13,12 @@ from scipy import stats
 
 from finscale.core.budgets import format_budget
 from finscale.core.config import Record
+from finscale.core.multiplicity import holm
 from finscale.scalinglaws.cells import CellMeans, Note, cell_means
 from finscale.scalinglaws.exponent import ExponentInterval
 from finscale.scalinglaws.fitting import ScalingFit, fit
 from finscale.scalinglaws.power import detectable_drop
-from finscale.scalinglaws.trend import SlopeTest, holm, slope_test
+from finscale.scalinglaws.trend import SlopeTest, slope_test
 
 __all__ = ["LEVEL", "MIN_BUDGETS", "ScalingVerdict", "Status", "TrendVerdict", "Verdict", "scaling_verdict"]
 
@@ -56,6 +57,8 @@ class TrendVerdict(Record):
         One entry per budget, ascending; N is the geometric mean over the horizons.
     slope, slope_se, intercept : float or None
         Nats of excess loss per decade of N; the response at the mean log10 N.
+    slope_low, slope_high : float or None
+        Two-sided 95 % t interval of the slope, not adjusted for the number of horizons.
     p_scaling, p_inverse : float or None
         One-sided; Holm-adjusted in per-horizon verdicts.
     drop, drop_lower, drop_upper : float or None
@@ -75,6 +78,8 @@ class TrendVerdict(Record):
     excess_loss: tuple[float, ...]
     slope: float | None = None
     slope_se: float | None = None
+    slope_low: float | None = None
+    slope_high: float | None = None
     intercept: float | None = None
     df: int | None = None
     p_scaling: float | None = None
@@ -98,6 +103,8 @@ class ScalingVerdict(Record):
         Of that fit; an estimate is kept only under the verdict ``scaling``.
     seed_sd : float or None
         SD between seeds within a cell, pooled; None when every cell has one seed.
+    extrapolation_error_sd : float or None
+        The error of ``fit.extrapolation`` in ``seed_sd``.
     missing : tuple of str
         Cells of the (budget, horizon) matrix without a usable run.
     """
@@ -111,6 +118,7 @@ class ScalingVerdict(Record):
     n_cells_above_base_rate: int
     n_seeds: tuple[int, int]
     seed_sd: float | None
+    extrapolation_error_sd: float | None
     n_dropped: int
     missing: tuple[str, ...]
     notes: tuple[Note, ...]
@@ -144,14 +152,20 @@ def scaling_verdict(cells: pd.DataFrame, *, split: str = "val_score") -> Scaling
     exponent = fitted.exponent
     if overall.verdict is not Verdict.SCALING and exponent.status == "identified":
         exponent = exponent.model_copy(update={"status": "unidentified", "estimate": None})
+    coverage = _coverage(means)
     return ScalingVerdict(
         split=split,
         overall=overall,
         by_horizon=_by_horizon(means.table),
         fit=fitted,
         exponent=exponent,
-        **_coverage(means),
+        extrapolation_error_sd=_in_sd(fitted, coverage["seed_sd"]),
+        **coverage,
     )
+
+
+def _in_sd(fitted: ScalingFit, seed_sd: float | None) -> float | None:
+    return fitted.extrapolation.error / seed_sd if fitted.extrapolation and seed_sd else None
 
 
 def _coverage(means: CellMeans) -> dict:
@@ -247,6 +261,8 @@ def _measures(test: SlopeTest, log10_n: np.ndarray, response: np.ndarray, *, bou
         return line | drop | {"status": Status.TIES if slope == 0 else Status.NO_NOISE}
     reach = float(stats.t.isf(bound_level, test.df)) * se
     bounds = {"drop_lower": (slope - reach) * span, "drop_upper": (slope + reach) * span}
+    low, high = test.interval(level=0.95)
+    line |= {"slope_low": float(low), "slope_high": float(high)}
     return line | drop | bounds | {"detectable_drop": detectable_drop(log10_n, noise_sd=sigma)}
 
 

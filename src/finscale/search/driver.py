@@ -5,26 +5,29 @@ killed driver leaves RUNNING trials; the next one adopts them under their number
 what they had reached. So ``n_trials`` is an exact total and numbers are contiguous, whatever happens between.
 """
 
-import math
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from finscale.archgrid.batching import BatchConfig
+from finscale.archgrid.batching import BatchConfig, split_batch
 from finscale.core.hashing import content_hash
 from finscale.search.attempts import Job
+from finscale.search.config import SearchConfig
 from finscale.search.executors import Executor, Finished
+from finscale.search.ledger import Ledger
 from finscale.search.outcomes import TrialOutcome
-from finscale.search.proposals import Proposal, Proposer, is_counted
+from finscale.search.proposals import Proposal, Proposer, is_counted, is_under_way
+from finscale.search.pruning import Pruner
+from finscale.search.retries import MAX_BATCH_HALVINGS, OomPolicy, smaller_batch
+from finscale.search.supplemental import Supplements
 
 __all__ = ["Driver", "DriverResult", "SearchEvent", "TrialPlan", "ignore", "trial_directory"]
 
-MAX_BATCH_HALVINGS = 3
 _POLL_S = 0.5
 
 
@@ -33,8 +36,9 @@ class SearchEvent:
     """What a driver tells its listener.
 
     ``kind``: ``asked`` or ``adopted`` (values: kind, architecture, training parameters), ``progress`` (as the
-    trial reported it), ``retried`` (after an OOM; values: the smaller batch), ``finished`` (values: outcome,
-    reason, seconds, value, n_finished, n_trials), ``interrupted`` (left for the next driver).
+    trial reported it), ``retried`` (after an OOM; values: the smaller batch), ``pruned`` (told to end;
+    values: epoch), ``finished`` (values: outcome, reason, seconds, value, n_finished, n_trials and the
+    ``trial`` as recorded), ``interrupted`` (left for the next driver).
     """
 
     kind: str
@@ -48,7 +52,10 @@ def ignore(event: SearchEvent) -> None:
 
 @dataclass(frozen=True)
 class TrialPlan:
-    """What a trial will do: the payload of its function, with a ``batch``, and attributes to record."""
+    """What a trial will do: the payload of its function, with a ``batch``, and attributes to record.
+
+    Among the attributes are ``epochs``, the length of its schedule.
+    """
 
     payload: dict[str, Any]
     attributes: Mapping[str, Any]
@@ -84,15 +91,17 @@ class Driver:
     proposer : Proposer
         Says what comes next.
     executor : Executor
-        Runs the attempts.
+        Runs the attempts; its reports go to `on_report`.
+    config : SearchConfig
+        Of it are read ``n_trials``, ``max_failures``, ``oom_policy``, ``execution`` and the pruner.
+    supplements : Supplements, optional
+        What to run once the total is reached, on top of it.
     function : str
         Import path of the trial function.
     plan : callable
-        Of (trial number, proposal): a `TrialPlan`.
+        Of (trial number, proposal, batch that earlier attempts came down to or None): a `TrialPlan`.
     directory : Path
         Of the study; a file ``STOP`` here finishes the running trials, starts no others, and is taken away.
-    n_trials, max_failures : int
-        See `SearchConfig`.
     after_tell : callable
         Called once a trial is told, before the listener hears of it.
     on_event, should_stop : callable
@@ -105,28 +114,32 @@ class Driver:
         proposer: Proposer,
         executor: Executor,
         *,
+        config: SearchConfig,
+        supplements: Supplements | None = None,
         function: str,
-        plan: Callable[[int, Proposal], TrialPlan],
+        plan: Callable[[int, Proposal, BatchConfig | None], TrialPlan],
         directory: Path,
-        n_trials: int,
-        max_failures: int,
         after_tell: Callable[[int], None],
         on_event: Callable[[SearchEvent], None],
         should_stop: Callable[[], bool],
     ) -> None:
-        self._study, self._proposer, self._executor = study, proposer, executor
-        self._function, self._plan, self._directory = function, plan, directory
-        self._n_trials, self._max_failures = n_trials, max_failures
+        self._ledger, self._proposer, self._executor = Ledger(study), proposer, executor
+        self._supplements = supplements
+        self._config, self._function, self._plan, self._directory = config, function, plan, directory
         self._after_tell, self._on_event, self._should_stop = after_tell, on_event, should_stop
+        self._pruner = Pruner(config.pruner, config.pruning_min_epochs, config.pruning_reduction)
+        self._in_batches = config.execution == "deterministic_batches"
         self._running: dict[int, _Running] = {}
         self._orphans: deque[FrozenTrial] = deque()
+        self._ended: list[Finished] = []
+        self._pruned: dict[int, int] = {}
         self._n_failures = 0
         self._drained_because: DriverResult | None = None
         self._is_stopping = False
 
     def run(self) -> DriverResult:
         """Ask, train and tell until the total is reached, or until told to stop."""
-        self._orphans.extend(trial for trial in self._trials() if trial.state == TrialState.RUNNING)
+        self._orphans.extend(trial for trial in self._ledger.trials() if trial.state == TrialState.RUNNING)
         while True:
             self._look_for_stops()
             self._fill()
@@ -135,13 +148,32 @@ class Driver:
             for finished in self._executor.poll(_POLL_S):
                 # an attempt may have heard of the stop before us
                 self._look_for_stops()
-                self._settle(finished)
+                self._receive(finished)
 
-    def _trials(self) -> list[FrozenTrial]:
-        return list(self._study.get_trials(deepcopy=False))
+    def on_report(self, number: int, values: Mapping[str, Any]) -> None:
+        """Hear what a running trial reports, and end it if it is behind."""
+        self._on_event(SearchEvent("progress", number, values))
+        if self._config.pruner != "none" and number not in self._pruned:
+            self._judge(number, epoch=values["epoch"], loss=values["val_loss"])
+
+    def _judge(self, number: int, *, epoch: int, loss: float) -> None:
+        self._ledger.report(number, epoch=epoch, loss=loss)
+        # in batches, who reports first is chance: rivals are the trials of earlier batches
+        rivals_below = self._first_of_batch(number) if self._in_batches else float("inf")
+        if self._pruner.is_hopeless(self._ledger.trials(), number, epoch=epoch, rivals_below=rivals_below):
+            self._ledger.record(number, {"pruned_epoch": epoch, "pruned_loss": loss})
+            self._pruned[number] = epoch
+            self._executor.cancel(number)
+            self._on_event(SearchEvent("pruned", number, {"epoch": epoch}))
+
+    def _first_of_batch(self, number: int) -> int:
+        return number - number % self._executor.n_slots
 
     def _result(self) -> DriverResult:
-        if sum(map(is_counted, self._trials())) >= self._n_trials:
+        trials = self._ledger.trials()
+        is_full = sum(map(is_counted, trials)) >= self._proposer.n_trials
+        is_running = any(trial.state == TrialState.RUNNING for trial in trials)
+        if is_full and not is_running and not (self._supplements and self._supplements.left(trials)):
             return DriverResult("complete", "")
         assert self._drained_because is not None
         return self._drained_because
@@ -168,111 +200,129 @@ class Driver:
                 return
 
     def _adopt(self, trial: FrozenTrial) -> None:
-        proposal = self._proposer.read(trial)
-        payload = {**self._plan(trial.number, proposal).payload, "batch": _batch_in(trial.user_attrs)}
+        proposal, found = self._proposer.read(trial), trial.user_attrs
+        if "pruned_epoch" in found:
+            self._pruned[trial.number] = found["pruned_epoch"]
+        plan = self._plan(trial.number, proposal, _batch_of(trial, self._config.oom_policy))
         self._on_event(SearchEvent("adopted", trial.number, proposal.description))
-        self._submit(trial.number, proposal, payload, n_halvings=trial.user_attrs["n_halvings"])
+        self._start(trial.number, proposal, plan, n_halvings=found["n_halvings"])
 
     def _ask(self) -> bool:
-        """Enter the next trial and start it; False where nothing is left to ask."""
-        trials = self._trials()
-        if sum(is_counted(trial) or trial.state == TrialState.RUNNING for trial in trials) >= self._n_trials:
+        """Enter the next trial and start it; False where nothing is to be asked now."""
+        trials = self._ledger.trials()
+        proposal = None if self._must_wait(len(trials)) else self._next(trials)
+        if proposal is None:
             return False
+        plan = self._plan(len(trials), proposal, None)
+        self._enter(proposal, plan)
+        self._on_event(SearchEvent("asked", len(trials), proposal.description))
+        self._start(len(trials), proposal, plan, n_halvings=0)
+        return True
+
+    def _next(self, trials: Sequence[FrozenTrial]) -> Proposal | None:
+        """Return what the search proposes, and once it has its total what was named on top."""
+        if sum(map(is_under_way, trials)) >= self._proposer.n_trials:
+            return self._supplements.next(trials) if self._supplements else None
         proposal = self._proposer.next(trials)
         if proposal is None:
             self._drain("failed", "every configuration of the space was tried, and some failed")
-            return False
-        plan = self._plan(len(trials), proposal)
-        self._enter(proposal, plan)
-        self._on_event(SearchEvent("asked", len(trials), proposal.description))
-        self._submit(len(trials), proposal, plan.payload, n_halvings=0)
-        return True
+        return proposal
+
+    def _must_wait(self, number: int) -> bool:
+        """Whether trial ``number`` begins a batch while one is under way."""
+        return self._in_batches and bool(self._running) and number == self._first_of_batch(number)
 
     def _enter(self, proposal: Proposal, plan: TrialPlan) -> None:
-        """Write a RUNNING trial, whole, in one transaction."""
-        batch = _batch_in(plan.payload["batch"])
-        tries = {"requested_micro_batch_size": batch["micro_batch_size"], "n_halvings": 0}
-        trial = optuna.trial.create_trial(
-            state=TrialState.RUNNING,
-            params=proposal.params,
-            distributions=self._proposer.distributions,
-            user_attrs={**proposal.attributes, **plan.attributes, **batch, **tries},
-        )
-        self._study.add_trial(trial)
+        batch = plan.payload["batch"]
+        asked = {f"requested_{name}": batch[name] for name in ("micro_batch_size", "effective_batch_size")}
+        attributes = {**proposal.attributes, **plan.attributes, **batch, **asked, "n_halvings": 0}
+        self._ledger.enter(proposal.params, self._proposer.distributions, attributes)
 
-    def _submit(self, number: int, proposal: Proposal, payload: dict[str, Any], *, n_halvings: int) -> None:
+    def _start(self, number: int, proposal: Proposal, plan: TrialPlan, *, n_halvings: int) -> None:
         directory = trial_directory(self._directory, number)
-        job = Job(number, content_hash(proposal.id, number), self._function, payload, directory)
+        job = Job(number, content_hash(proposal.id, number), self._function, plan.payload, directory)
         self._running[number] = _Running(proposal, job, n_halvings)
         self._executor.submit(job)
+        if number in self._pruned:
+            self._executor.cancel(number)
+
+    def _receive(self, finished: Finished) -> None:
+        """Retry an attempt, or tell it; in batches once the last one of the batch has ended."""
+        running = self._running.pop(finished.number)
+        if finished.outcome.outcome == "oom" and self._retry(running):
+            return
+        self._ended.append(finished)
+        if self._in_batches and self._running:
+            return
+        for ended in sorted(self._ended, key=lambda ended: ended.number):
+            self._settle(ended)
+        self._ended.clear()
 
     def _settle(self, finished: Finished) -> None:
-        """Tell a trial, retry it with a smaller batch, or leave it to be adopted."""
-        running = self._running.pop(finished.number)
+        """Tell a trial, or leave it to be adopted."""
         outcome = finished.outcome
-        if self._is_stopping and not outcome.is_final:
+        if finished.number in self._pruned:
+            self._tell(finished, _given_up(outcome, epoch=self._pruned[finished.number]))
+        elif self._is_stopping and not outcome.is_final:
             self._on_event(SearchEvent("interrupted", finished.number))
-        elif outcome.outcome == "oom" and self._retry(running):
-            return
         elif outcome.outcome == "stopped":
             self._tell(finished, TrialOutcome(outcome="failed", reason="the trial stopped unasked"))
         else:
             self._tell(finished, outcome)
 
     def _retry(self, running: _Running) -> bool:
-        """Halve the micro-batch and start again; False where it cannot be halved any more."""
+        """Halve the micro-batch and start again; False where it cannot be halved, or need not be."""
+        number = running.job.number
         batch = BatchConfig.model_validate(running.job.payload["batch"])
-        if running.n_halvings >= MAX_BATCH_HALVINGS or batch.micro_batch_size == 1:
+        spent = running.n_halvings >= MAX_BATCH_HALVINGS or batch.micro_batch_size == 1
+        if spent or number in self._pruned or self._is_stopping:
             return False
-        smaller = _halved(batch)
-        n_halvings = running.n_halvings + 1
-        self._record(running.job.number, {**smaller, "n_halvings": n_halvings})
-        job = replace(running.job, payload={**running.job.payload, "batch": smaller})
-        self._running[job.number] = _Running(running.proposal, job, n_halvings)
-        self._on_event(SearchEvent("retried", job.number, smaller))
-        self._executor.submit(job)
+        plan = self._plan(number, running.proposal, smaller_batch(batch, self._config.oom_policy))
+        smaller, n_halvings = plan.payload["batch"], running.n_halvings + 1
+        self._ledger.record(number, {**smaller, "n_halvings": n_halvings})
+        self._on_event(SearchEvent("retried", number, smaller))
+        self._start(number, running.proposal, plan, n_halvings=n_halvings)
         return True
 
     def _tell(self, finished: Finished, outcome: TrialOutcome) -> None:
+        number = finished.number
         result = {"outcome": outcome.outcome, "reason": outcome.reason, "seconds": finished.seconds}
-        self._record(finished.number, {**result, **outcome.metrics})
-        if outcome.outcome == "complete":
-            self._study.tell(finished.number, outcome.value)
-        else:
-            self._study.tell(finished.number, state=TrialState.FAIL)
+        self._ledger.record(number, {**result, **outcome.metrics})
+        self._ledger.tell(number, outcome)
         self._count_failure(outcome)
-        self._after_tell(finished.number)
-        self._on_event(SearchEvent("finished", finished.number, {**result, **self._standing(outcome)}))
-
-    def _record(self, number: int, attributes: Mapping[str, Any]) -> None:
-        trial = optuna.trial.Trial(self._study, self._trials()[number]._trial_id)
-        for name, value in attributes.items():
-            trial.set_user_attr(name, _json_number(value))
+        self._after_tell(number)
+        self._on_event(SearchEvent("finished", number, {**result, **self._standing(number, outcome)}))
 
     def _count_failure(self, outcome: TrialOutcome) -> None:
         self._n_failures += not outcome.is_final
-        if self._n_failures > self._max_failures:
-            reason = f"{self._n_failures} trials failed, more than hpo.max_failures={self._max_failures}"
-            self._drain("failed", f"{reason}; the last one: {outcome.reason}")
+        if self._n_failures > self._config.max_failures:
+            allowed = f"hpo.max_failures={self._config.max_failures}"
+            reason = f"{self._n_failures} trials failed, more than {allowed}; the last one: {outcome.reason}"
+            self._drain("failed", reason)
 
-    def _standing(self, outcome: TrialOutcome) -> dict[str, Any]:
-        counted = sum(map(is_counted, self._trials()))
-        return {"value": outcome.value, "n_finished": counted, "n_trials": self._n_trials}
-
-
-def _halved(batch: BatchConfig) -> dict[str, Any]:
-    """Halve the micro-batch (rounding up) and double the accumulation; the effective batch stays."""
-    micro = math.ceil(batch.micro_batch_size / 2)
-    return {
-        "micro_batch_size": micro,
-        "accumulation_steps": math.ceil(batch.effective_batch_size / micro),
-        "effective_batch_size": batch.effective_batch_size,
-        "activation_checkpointing": batch.activation_checkpointing,
-    }
+    def _standing(self, number: int, outcome: TrialOutcome) -> dict[str, Any]:
+        trials = self._ledger.trials()
+        counted = {"n_finished": sum(map(is_counted, trials)), "n_trials": self._proposer.n_trials}
+        return {"value": outcome.value, **counted, "trial": trials[number]}
 
 
-def _batch_in(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: values[name] for name in BatchConfig.model_fields if name in values}
+def _given_up(outcome: TrialOutcome, *, epoch: int) -> TrialOutcome:
+    """Return the end of a trial that was told to end, whatever its attempt still reached."""
+    reason = f"behind its rivals at epoch {epoch}"
+    return TrialOutcome(outcome="pruned", reason=reason, metrics=outcome.metrics)
+
+
+def _batch_of(trial: FrozenTrial, policy: OomPolicy) -> BatchConfig:
+    """Return what the attempts at a trial came down to; once it has ended its attributes say what ran."""
+    found = trial.user_attrs
+    batch = split_batch(
+        found["requested_micro_batch_size"],
+        effective_batch_size=found["requested_effective_batch_size"],
+        activation_checkpointing=found["activation_checkpointing"],
+    )
+    for _ in range(found["n_halvings"]):
+        batch = smaller_batch(batch, policy)
+    return batch
 
 
 def _take(path: Path) -> bool:
@@ -282,8 +332,3 @@ def _take(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _json_number(value: Any) -> Any:
-    """Replace what JSON cannot hold: NaN and infinity become None."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

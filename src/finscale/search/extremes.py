@@ -1,13 +1,17 @@
-"""Forced extremes: the corners of a grid that every search must have seen.
+"""Forced extremes: the corners of a table of candidates that every search must have seen.
 
 Six corners: smallest and largest d_model, fewest and most layers, fewest and most heads, each at the most
-typical other dimensions that the grid offers.
+typical other dimensions and options that the table offers.
 """
+
+from collections import Counter
 
 import numpy as np
 import pandas as pd
 
+from finscale.archgrid.enumerate import GRID_COLUMNS
 from finscale.core.config import Record
+from finscale.search.dimensions import choice_key
 
 __all__ = ["Corner", "corners", "forced_rows"]
 
@@ -49,10 +53,20 @@ def forced_rows(grid: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _distance_from_typical(grid: pd.DataFrame) -> pd.DataFrame:
-    """Distance of every value from its column's median, in octaves; d_ff relative to d_model."""
+    """Distance of every value from its column's median, in octaves; d_ff relative to d_model.
+
+    An option lies one octave away where it is not the most frequent one.
+    """
     numbers = grid[list(_DIMENSIONS)].astype(float).assign(d_ff=grid["d_ff"] / grid["d_model"])
     octaves = pd.DataFrame(np.log2(numbers))
-    return (octaves - octaves.median()).abs()
+    options = {name: _is_unusual(grid[name]) for name in grid.columns if name not in GRID_COLUMNS}
+    return (octaves - octaves.median()).abs().assign(**options)
+
+
+def _is_unusual(values: pd.Series) -> pd.Series:
+    keys = values.map(choice_key)
+    ((usual, _),) = Counter(keys).most_common(1)
+    return (keys != usual).astype(float)
 
 
 def _corner_row(grid: pd.DataFrame, typicality: pd.DataFrame, dimension: str, value: int) -> str | None:

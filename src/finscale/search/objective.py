@@ -11,7 +11,7 @@ from finscale.training.event_log import logged
 from finscale.training.events import EpochEnd, Event
 from finscale.training.loop import train
 from finscale.training.result import TrainingResult
-from finscale.training.run_spec import RunSpec
+from finscale.training.run_spec import RunSpec, fingerprint, read_run_spec
 from finscale.windows.data import load_windows
 
 __all__ = ["train_trial"]
@@ -44,11 +44,12 @@ def train_trial(
         ``spec`` (a `RunSpec`), ``batch`` (the micro-batch of this attempt), ``windows`` (a directory) and
         ``execution``.
     directory : Path
-        Of the trial; once it has finished only its records stay, for the winner is trained again.
+        Of the trial; once it has finished its records and its best weights stay.
     should_stop, report
         See `finscale.search.attempts.TrialFunction`; every epoch is reported.
     """
     spec = RunSpec.read({**payload["spec"], "batch": payload["batch"]}, subject="trial")
+    _forget_another_run(spec, directory)
     windows = load_windows(Path(payload["windows"]))
     result = train(
         spec,
@@ -60,8 +61,14 @@ def train_trial(
     )
     if result.outcome != "stopped":
         clear_checkpoints(directory)
-        (directory / "best.safetensors").unlink(missing_ok=True)
     return _outcome(result, n_rows=len(windows.origins["val_select"]))
+
+
+def _forget_another_run(spec: RunSpec, directory: Path) -> None:
+    """Drop what an attempt with a larger effective batch had reached: it was another run."""
+    path = directory / "run_spec.json"
+    if path.exists() and fingerprint(read_run_spec(path)) != fingerprint(spec):
+        clear_checkpoints(directory)
 
 
 def _report_epoch(event: Event, report: Callable[[Mapping[str, Any]], None]) -> None:

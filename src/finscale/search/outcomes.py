@@ -18,8 +18,9 @@ class TrialOutcome(Record):
     Parameters
     ----------
     outcome : str
-        ``complete`` (with a finite ``value``), ``diverged`` (the loss left the real numbers), ``oom``,
-        ``failed`` (with a ``reason``) or ``stopped`` (asked to; its checkpoint resumes).
+        ``complete`` (with a finite ``value``), ``pruned`` (the driver gave it up), ``diverged`` (the loss
+        left the real numbers), ``oom``, ``failed`` (with a ``reason``) or ``stopped`` (asked to; its
+        checkpoint resumes).
     value : float or None
         The loss that the search minimises.
     reason : str
@@ -28,7 +29,7 @@ class TrialOutcome(Record):
         JSON values recorded with the trial.
     """
 
-    outcome: Literal["complete", "diverged", "oom", "failed", "stopped"]
+    outcome: Literal["complete", "pruned", "diverged", "oom", "failed", "stopped"]
     value: float | None = None
     reason: str = ""
     metrics: dict[str, Any] = Field(default_factory=dict)
@@ -42,7 +43,7 @@ class TrialOutcome(Record):
     @property
     def is_final(self) -> bool:
         """Whether another attempt would end in the same way."""
-        return self.outcome in ("complete", "diverged")
+        return self.outcome in ("complete", "pruned", "diverged")
 
 
 def read_outcome(values: Any) -> TrialOutcome:

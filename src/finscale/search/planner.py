@@ -1,7 +1,7 @@
 """From a proposal to what a trial runs: its run specification, its file, its payload."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import pandas as pd
 
 from finscale.archgrid.batching import BatchConfig, BatchProvider, choose_batch, split_batch
 from finscale.core.budgets import Cell
-from finscale.core.errors import Fault, raise_faults
+from finscale.core.errors import Fault
 from finscale.core.hashing import content_hash
 from finscale.core.seeding import derive
 from finscale.models.config import ModelConfig, parse_model_config
@@ -22,6 +22,7 @@ from finscale.training.config import ExecutionConfig, TrainingConfig, resolve_de
 from finscale.training.run_spec import Provenance, RunSpec, check_data, plan_run, write_run_spec
 from finscale.windows.data import load_windows
 from finscale.windows.experiment import ExperimentConfig
+from finscale.windows.view import WindowView, view_windows
 
 __all__ = ["Planner", "identify", "training_config"]
 
@@ -32,20 +33,15 @@ _NEUTRAL: Any = {
 
 
 def training_config(defaults: Mapping[str, Any], searched: Mapping[str, Any]) -> TrainingConfig:
-    """Join what every trial shares with what one of them drew.
+    """Join what every trial shares with what one of them drew, which stands before a shared default.
 
     Raises
     ------
     FinscaleError
-        When a default is unknown, faulty, or searched; every fault at once.
+        When a value is unknown or faulty, or does not go with the others; every fault at once.
     """
-    remedy = "remove it, or fix it in hpo.space with choices: [x]"
-    clashes = sorted(set(defaults) & set(SearchSpace.model_fields))
-    raise_faults(
-        Fault(f"training.{name}", "not be searched as well", defaults[name], remedy) for name in clashes
-    )
     drawn = {name: value for name, value in searched.items() if name in TrainingConfig.model_fields}
-    return TrainingConfig.read({**drawn, **defaults}, subject="training")
+    return TrainingConfig.read({**defaults, **drawn}, subject="training")
 
 
 def identify(
@@ -55,10 +51,11 @@ def identify(
     space: SearchSpace,
     grid: pd.DataFrame,
     training: TrainingConfig,
+    searched: Collection[str],
     data_hash: str,
 ) -> StudyIdentity:
     """Hash what makes two trials of a cell comparable; titles and trackers do not take part."""
-    shared = training.model_dump(mode="json", exclude=set(SearchSpace.model_fields))
+    shared = training.model_dump(mode="json", exclude=set(searched))
     return StudyIdentity(
         experiment=content_hash(experiment.model_dump(mode="json", exclude=_NEUTRAL)),
         cell=cell.id,
@@ -97,9 +94,12 @@ class Planner:
     batch_provider: BatchProvider
     seed: int
 
-    def plan(self, number: int, proposal: Proposal) -> TrialPlan:
-        """Write the trial's file and return its plan."""
-        spec = self._spec(number, proposal)
+    def plan(self, number: int, proposal: Proposal, batch: BatchConfig | None = None) -> TrialPlan:
+        """Write the trial's file and return its plan.
+
+        ``batch`` is what earlier attempts came down to, its effective size included; None asks the provider.
+        """
+        spec = self._spec(number, proposal, batch)
         write_run_spec(trial_directory(self.study_directory, number).with_suffix(".yaml"), spec)
         payload = {
             "spec": spec.model_dump(mode="json"),
@@ -108,35 +108,43 @@ class Planner:
             "execution": self.execution.model_dump(mode="json"),
         }
         origin = self.provenance.model_dump(exclude={"created_at", "dirty"})
-        return TrialPlan(payload, {"seed": spec.seed, "model_family": spec.model.family, **origin})
+        described = {
+            "seed": spec.seed,
+            "model_family": spec.model.family,
+            "epochs": spec.training.epochs,
+        }
+        return TrialPlan(payload, {**described, **origin})
 
     def check(self, proposal: Proposal) -> None:
         """Refuse windows that are not those of this study, before the first trial; every fault at once."""
-        check_data(self._spec(0, proposal), load_windows(self.windows_directory))
+        spec = self._spec(0, proposal)
+        check_data(spec, view_windows(load_windows(self.windows_directory), spec.view))
 
-    def _spec(self, number: int, proposal: Proposal) -> RunSpec:
+    def _spec(self, number: int, proposal: Proposal, batch: BatchConfig | None = None) -> RunSpec:
         row, training = proposal.row, training_config(self.training_defaults, proposal.training)
-        dropout = proposal.training["dropout"]
-        model = parse_model_config({**json.loads(row["config"]), "dropout": dropout})
+        dropout = {name: value for name, value in proposal.training.items() if name == "dropout"}
+        model, view = parse_model_config({**json.loads(row["config"]), **dropout}), _view(row)
+        batch = batch or self._batch(model, view, training.effective_batch_size)
         return plan_run(
             model,
-            training,
+            training.model_copy(update={"effective_batch_size": batch.effective_batch_size}),
             experiment=self.experiment,
             cell=self.cell,
             n_features=self.n_features,
-            batch=self._batch(model, training.effective_batch_size),
+            batch=batch,
             seed=derive(self.seed, "trial", number) % 2**31,
+            view=view,
             provenance=self.provenance,
         )
 
-    def _batch(self, model: ModelConfig, effective_batch_size: int) -> BatchConfig:
+    def _batch(self, model: ModelConfig, view: WindowView | None, effective_batch_size: int) -> BatchConfig:
         """Advise a micro-batch; a model for which none fits is tried with one window, and recorded as OOM."""
+        length = self.experiment.data.context_length
         try:
             return choose_batch(
                 self.batch_provider,
                 model,
-                n_features=self.n_features,
-                context_length=self.experiment.data.context_length,
+                **(view or WindowView()).sizes(n_features=self.n_features, context_length=length),
                 effective_batch_size=effective_batch_size,
                 device=str(resolve_device(self.execution)),
                 precision=self.execution.precision,
@@ -145,3 +153,9 @@ class Planner:
             if fault.subject != "model":
                 raise
             return split_batch(1, effective_batch_size=effective_batch_size)
+
+
+def _view(row: Mapping[str, Any]) -> WindowView | None:
+    """The part of the windows that a candidate reads; where no data is searched, all of them."""
+    written = row.get("view")
+    return None if written is None else WindowView.model_validate_json(written)

@@ -8,28 +8,32 @@ Everything it leaves lies under ``study_directory``: ``study.db`` (the truth), `
 trials' own directories.
 """
 
+import json
 import logging
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 import pandas as pd
 
+from finscale.archgrid.base import parse_grid_base
 from finscale.core.budgets import Cell
-from finscale.core.config import Record
-from finscale.search.best import BEST_FILE, BestParams, best_trial, write_best
+from finscale.search.additions import Additions, add_to, named_rows
+from finscale.search.best import BEST_FILE, best_trial, write_best
 from finscale.search.config import SearchConfig
 from finscale.search.driver import Driver, DriverResult, SearchEvent, ignore
-from finscale.search.executors import Executor, InlineExecutor, unpaused
-from finscale.search.extremes import Corner, corners
+from finscale.search.executors import Executor, InlineExecutor, OnReport, unpaused
 from finscale.search.planner import Planner, identify, training_config
 from finscale.search.processes import ProcessExecutor
-from finscale.search.proposals import Proposer, is_counted
+from finscale.search.proposals import Proposal, Proposer
+from finscale.search.result import SearchResult, result_of
+from finscale.search.settled import settle
 from finscale.search.study import archive_study, lease, open_study
-from finscale.search.trials import describe_trial, write_trials
-from finscale.training.config import ExecutionConfig
+from finscale.search.supplemental import Bounds
+from finscale.search.trials import describe_trial, dimensions_of, write_trials
+from finscale.search.weights import keep_best_weights
+from finscale.training.config import ExecutionConfig, TrainingConfig
 from finscale.training.run_spec import Provenance
 from finscale.windows.data import load_windows
 from finscale.windows.experiment import ExperimentConfig
@@ -37,40 +41,8 @@ from finscale.windows.experiment import ExperimentConfig
 __all__ = ["SearchResult", "never", "run_search"]
 
 TRIALS_FILE = "trials.parquet"
-MIN_RANDOM = 10
 _FUNCTION = "finscale.search.objective:train_trial"
 _logger = logging.getLogger(__name__)
-
-
-class SearchResult(Record):
-    """Where a search stands when its driver returns.
-
-    Parameters
-    ----------
-    outcome : {"complete", "stopped", "failed"}
-        ``stopped`` was asked to; ``failed`` spent its budget of failures.
-    reason : str
-        In words, unless complete.
-    n_finished, n_trials : int
-        Trials that count, and the total asked for.
-    counts : dict
-        Trials by outcome (``running`` ones wait to be adopted).
-    corners : tuple of Corner
-        The six extremes, and which of them the grid has.
-    best : BestParams or None
-        The winner so far.
-    flags : tuple of str
-        What a reader of the result must know.
-    """
-
-    outcome: Literal["complete", "stopped", "failed"]
-    reason: str
-    n_finished: int
-    n_trials: int
-    counts: dict[str, int]
-    corners: tuple[Corner, ...]
-    best: BestParams | None
-    flags: tuple[str, ...]
 
 
 def never() -> bool:
@@ -84,6 +56,7 @@ def run_search(
     experiment: ExperimentConfig,
     cell: Cell,
     grid: pd.DataFrame,
+    tolerance: float,
     windows_directory: Path,
     study_directory: Path,
     execution: ExecutionConfig,
@@ -101,6 +74,8 @@ def run_search(
     ----------
     grid : DataFrame
         Of the cell's budget, from ``archgrid.enumerate_grid``.
+    tolerance : float
+        Half-width of the band around the budget that the grid was made with.
     windows_directory : Path
         Of the cell's experiment and horizon, from ``windows.save_windows``.
     study_directory : Path
@@ -124,14 +99,27 @@ def run_search(
         For what must be known before the first trial: another driver, another study, bad defaults, a space
         that is too small.
     """
-    proposer = Proposer(grid, config, seed=seed)
+    windows = load_windows(windows_directory)
+    settled = settle(
+        config.space,
+        experiment=experiment,
+        grid=grid,
+        features=windows.spec.features,
+        tolerance=tolerance,
+        training_defaults=training_defaults,
+    )
+    space, table = settled.space, settled.candidates.table
+    proposer = Proposer(table, config, space, seed=seed)
+    config = config.model_copy(update={"n_trials": proposer.n_trials})
     first = proposer.typical()
+    training = training_config(training_defaults, first.training)
     identity = identify(
         experiment=experiment,
         cell=cell,
         space=config.space,
-        grid=grid,
-        training=training_config(training_defaults, first.training),
+        grid=table,
+        training=training,
+        searched=space.training_names,
         data_hash=provenance.data_hash,
     )
     planner = Planner(
@@ -139,7 +127,7 @@ def run_search(
         cell=cell,
         windows_directory=windows_directory,
         study_directory=study_directory,
-        n_features=load_windows(windows_directory).n_features,
+        n_features=windows.n_features,
         execution=execution,
         training_defaults=training_defaults,
         provenance=provenance.model_copy(update={"config_hash": identity.config_hash}),
@@ -147,6 +135,15 @@ def run_search(
         seed=seed,
     )
     planner.check(first)
+    bounds = Bounds(
+        table,
+        space,
+        base=parse_grid_base(json.loads(grid["config"].iloc[0])),
+        n_features=windows.n_features,
+        context_length=windows.spec.context_length,
+        tolerance=tolerance,
+    )
+    named = named_rows(config.supplemental, cell, bounds)
     with lease(study_directory):
         if config.restart:
             archive_study(study_directory)
@@ -154,25 +151,50 @@ def run_search(
             study_directory,
             name=f"{experiment.name}_{cell.id}",
             identity=identity,
-            attributes={"baselines": dict(baselines), "cell": cell.id, "experiment": experiment.name},
+            attributes={
+                "baselines": dict(baselines),
+                "cell": cell.id,
+                "experiment": experiment.name,
+                "dimensions": [*space.row_names, *space.training_names],
+                "fixed": _fixed(training, first, searched=space.training_names),
+            },
+        )
+        added = add_to(
+            study,
+            config,
+            directory=study_directory,
+            cell=cell,
+            identity=identity,
+            bounds=bounds,
+            named=named,
+            seed=seed,
         )
         ended = _drive(
             study,
             config,
-            proposer,
+            added,
             planner,
             on_event=on_event,
             should_stop=should_stop,
             should_pause=should_pause,
         )
+        study.set_user_attr("ended", ended.outcome)
         write_trials(study, study_directory / TRIALS_FILE)
-        return _result(study, config, ended, corners(grid), write_best(study, study_directory / BEST_FILE))
+        best = write_best(study, study_directory / BEST_FILE)
+        return result_of(study, config, ended, added, table=table, best=best)
+
+
+def _fixed(training: TrainingConfig, typical: Proposal, *, searched: Collection[str]) -> dict[str, Any]:
+    """Return the training parameters that every trial shares, dropout included."""
+    dropout = json.loads(typical.row["config"])["dropout"]
+    shared = {"dropout": dropout, **training.model_dump(mode="json")}
+    return {name: value for name, value in shared.items() if name not in searched}
 
 
 def _drive(
     study: optuna.Study,
     config: SearchConfig,
-    proposer: Proposer,
+    added: Additions,
     planner: Planner,
     *,
     on_event: Callable[[SearchEvent], None],
@@ -185,17 +207,20 @@ def _drive(
     def stopping() -> bool:
         return should_stop() or stop_now.exists()
 
-    with _executor(config, on_event, stopping, should_pause) as executor:
+    def on_report(number: int, values: Mapping[str, Any]) -> None:
+        driver.on_report(number, values)
+
+    with _executor(config, on_report, stopping, should_pause) as executor:
         driver = Driver(
             study,
-            proposer,
+            added.proposer,
             executor,
+            config=config,
+            supplements=added.supplements,
             function=_FUNCTION,
             plan=planner.plan,
             directory=directory,
-            n_trials=config.n_trials,
-            max_failures=config.max_failures,
-            after_tell=lambda number: _record(study, number, directory),
+            after_tell=lambda number: _record(study, number, directory, top_k=config.top_k),
             on_event=on_event,
             should_stop=stopping,
         )
@@ -206,44 +231,20 @@ def _drive(
 
 def _executor(
     config: SearchConfig,
-    on_event: Callable[[SearchEvent], None],
+    on_report: OnReport,
     should_stop: Callable[[], bool],
     should_pause: Callable[[], bool],
 ) -> Executor:
-    def on_report(number: int, values: Mapping[str, Any]) -> None:
-        on_event(SearchEvent("progress", number, values))
-
     if config.executor == "inline":
         return InlineExecutor(on_report=on_report, should_stop=should_stop, should_pause=should_pause)
     return ProcessExecutor(n_slots=config.n_slots, on_report=on_report, should_pause=should_pause)
 
 
-def _record(study: optuna.Study, number: int, directory: Path) -> None:
-    """Log a told trial, and write the winner if it is this one."""
-    _logger.info(describe_trial(study.get_trials(deepcopy=False)[number]))
+def _record(study: optuna.Study, number: int, directory: Path, *, top_k: int) -> None:
+    """Log a told trial, drop the weights that are not kept, and write the winner if it is this one."""
+    trials = study.get_trials(deepcopy=False)
+    _logger.info(describe_trial(trials[number], dimensions_of(study)))
+    keep_best_weights(trials, directory, top_k=top_k)
     best = best_trial(study)
     if best is not None and best.number == number:
         write_best(study, directory / BEST_FILE)
-
-
-def _result(
-    study: optuna.Study,
-    config: SearchConfig,
-    ended: DriverResult,
-    found_corners: tuple[Corner, ...],
-    best: BestParams | None,
-) -> SearchResult:
-    trials = study.get_trials(deepcopy=False)
-    counted = [trial for trial in trials if is_counted(trial)]
-    n_random = sum(trial.user_attrs["kind"] == "random" for trial in counted)
-    few = f"only {n_random} random trials; the analysis needs {MIN_RANDOM}"
-    return SearchResult(
-        outcome=ended.outcome,
-        reason=ended.reason,
-        n_finished=len(counted),
-        n_trials=config.n_trials,
-        counts=dict(Counter(trial.user_attrs.get("outcome", "running") for trial in trials)),
-        corners=found_corners,
-        best=best,
-        flags=(few,) if n_random < MIN_RANDOM else (),
-    )

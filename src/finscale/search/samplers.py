@@ -1,99 +1,156 @@
-"""Adaptive samplers: from the trials so far, propose the next point.
+"""Adaptive samplers: from the trials so far, propose a candidate with training values.
 
-The sampler never sees the study itself. It asks a shadow study in memory, rebuilt before every ask with
-``seed = f(study seed, trial number)``: a resumed search continues exactly as an uninterrupted one. In the
-shadow every dimension is ordinal, the architecture spans only what the grid holds, and a trial that finished
-without a value (diverged, failed) stands with the worst value seen, so that it is not proposed again.
+A sampler never sees the study itself. It is built anew for every ask, from the trials and a seed derived
+from their number: a resumed search continues exactly as an uninterrupted one. It sees points of a unit cube,
+and real candidates alone. A trial that finished without a value (diverged, failed) stands with the worst
+value seen, so that it is not proposed again; one that runs counts as pending.
+
+``gp``   expected improvement under a Gaussian process; pruned trials are unknown to it
+``tpe``  Optuna's tree-structured Parzen estimator (Bergstra et al. 2011), multivariate; reads pruned trials
+``qmc``  a scrambled Sobol sequence over candidates and training dimensions; learns nothing
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from optuna.samplers import BaseSampler, GPSampler
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState
+from scipy.stats import qmc
 
-from finscale.search.space import values_of
+from finscale.core.seeding import derive, generator
+from finscale.search.acquisition import most_promising
+from finscale.search.coordinates import Coordinates
+from finscale.search.dimensions import are_numbers
+from finscale.search.gaussian_process import fit
+from finscale.search.unit_cube import UnitCube, Units
 from finscale.search.verbosity import quiet_optuna
 
 __all__ = ["SAMPLERS", "propose"]
 
-SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    "gp": lambda seed: GPSampler(seed=seed, n_startup_trials=1, warn_independent_sampling=False),
-}
-"""Builders of adaptive samplers, by the name in ``hpo.sampler``."""
+_SOBOL_LENGTH = 2**20
 
 
 def propose(
     sampler: str,
     *,
     trials: Sequence[FrozenTrial],
-    distributions: Mapping[str, BaseDistribution],
+    rows: Coordinates,
+    free: Mapping[str, BaseDistribution],
     seed: int,
-) -> dict[str, Any]:
-    """Return the next point.
+) -> tuple[int, dict[str, Any]]:
+    """Return the position of the next candidate, and a value for all that is drawn per trial.
 
     Parameters
     ----------
     sampler : str
         A key of `SAMPLERS`.
     trials : sequence of FrozenTrial
-        All trials of the study; running ones count as pending.
-    distributions : mapping
-        Where to look, by parameter name; values outside are kept only as far as they reach.
+        All trials of the study.
+    rows : Coordinates
+        Of the candidates.
+    free : mapping
+        Distributions of what is drawn per trial; values outside are kept only as far as they reach, and what
+        a trial did not draw counts as the centre.
     seed : int
-        Of this one proposal.
+        Of the study.
     """
-    shadow_distributions = {name: _ordinal(found) for name, found in distributions.items()}
+    return SAMPLERS[sampler](UnitCube(rows, free), trials, seed)
+
+
+def _by_gaussian_process(
+    cube: UnitCube, trials: Sequence[FrozenTrial], seed: int
+) -> tuple[int, dict[str, Any]]:
+    values = _values(trials)
+    if not values:
+        return _by_sequence(cube, trials, seed)
+    known = np.array([cube.encode(trials[number]) for number in values])
+    pending = [cube.encode(trial) for trial in trials if trial.state == TrialState.RUNNING]
+    process = fit(known, np.array(list(values.values())))
+    believing = process.believing(np.reshape(pending, (len(pending), known.shape[1])))
+    rng = generator(seed, "sampler", len(trials))
+    return cube.decode(most_promising(believing, cube, rng=rng))
+
+
+def _by_tpe(cube: UnitCube, trials: Sequence[FrozenTrial], seed: int) -> tuple[int, dict[str, Any]]:
+    distributions = _shadow_distributions(cube)
+    values = _values(trials)
     with quiet_optuna():
-        shadow = optuna.create_study(sampler=SAMPLERS[sampler](seed % 2**32))
-        shadow.add_trials(_shadows(trials, distributions, shadow_distributions))
-        point = shadow.ask(shadow_distributions).params
-    return {name: _decode(distributions[name], value) for name, value in point.items()}
-
-
-def _ordinal(distribution: BaseDistribution) -> BaseDistribution:
-    """Replace choices by their rank: 100 is nearer to 75 than to 50."""
-    if isinstance(distribution, CategoricalDistribution):
-        return IntDistribution(0, len(distribution.choices) - 1)
-    return distribution
-
-
-def _encode(distribution: BaseDistribution, value: Any) -> Any:
-    if not isinstance(distribution, CategoricalDistribution):
-        return value
-    values = values_of(distribution)
-    assert values is not None
-    return values.index(value)
-
-
-def _decode(distribution: BaseDistribution, value: Any) -> Any:
-    if not isinstance(distribution, CategoricalDistribution):
-        return value
-    values = values_of(distribution)
-    assert values is not None
-    return values[value]
-
-
-def _shadows(
-    trials: Sequence[FrozenTrial],
-    distributions: Mapping[str, BaseDistribution],
-    shadow_distributions: Mapping[str, BaseDistribution],
-) -> list[FrozenTrial]:
-    completed = [trial.value for trial in trials if trial.state == TrialState.COMPLETE]
-    worst = max(completed, default=None)
-    return [
-        optuna.trial.create_trial(
-            params={name: _encode(distributions[name], trial.params[name]) for name in distributions},
-            distributions=dict(shadow_distributions),
-            state=TrialState.RUNNING if trial.state == TrialState.RUNNING else TrialState.COMPLETE,
-            value=None if trial.state == TrialState.RUNNING else _value(trial, worst),
+        shadow = optuna.create_study(sampler=_tpe(derive(seed, "sampler", len(trials)) % 2**32))
+        shadow.add_trials(
+            [
+                _shadow(trial, cube.encode(trial), distributions, values.get(number))
+                for number, trial in enumerate(trials)
+            ]
         )
-        for trial in trials
-        if trial.state == TrialState.RUNNING or worst is not None
-    ]
+        found = shadow.ask(distributions).params
+    return cube.decode(_point(found, distributions))
 
 
-def _value(trial: FrozenTrial, worst: float | None) -> float | None:
-    return trial.value if trial.state == TrialState.COMPLETE else worst
+def _by_sequence(cube: UnitCube, trials: Sequence[FrozenTrial], seed: int) -> tuple[int, dict[str, Any]]:
+    engine = qmc.Sobol(1 + len(cube.free), rng=generator(seed, "sequence"))
+    if trials:
+        engine.fast_forward(len(trials) % _SOBOL_LENGTH)
+    row, *free = engine.random(1)[0]
+    rows = cube.row_points
+    return cube.decode(np.array([*rows[int(row * len(rows))], *free]))
+
+
+SAMPLERS: dict[str, Callable[[UnitCube, Sequence[FrozenTrial], int], tuple[int, dict[str, Any]]]] = {
+    "gp": _by_gaussian_process,
+    "tpe": _by_tpe,
+    "qmc": _by_sequence,
+}
+"""What asks for the next point, by the name in ``hpo.sampler``."""
+
+
+def _values(trials: Sequence[FrozenTrial]) -> dict[int, float]:
+    """Return what is known of finished trials, by position; nothing while none is complete."""
+    complete = [trial.value for trial in trials if trial.state == TrialState.COMPLETE]
+    told = (TrialState.COMPLETE, TrialState.FAIL)
+    worst = max(complete, default=0.0)
+    return {
+        number: trial.value if trial.state == TrialState.COMPLETE else worst
+        for number, trial in enumerate(trials)
+        if complete and trial.state in told
+    }
+
+
+def _tpe(seed: int) -> TPESampler:
+    return TPESampler(seed=seed, n_startup_trials=1, multivariate=True)
+
+
+def _shadow_distributions(cube: UnitCube) -> dict[str, BaseDistribution]:
+    """Return the cube's dimensions for Optuna: words as categories, all else as numbers in 0..1."""
+    rows = [f"row_{k}" for k in range(cube.n_row_dimensions)]
+    return {
+        **{name: FloatDistribution(0.0, 1.0) for name in rows},
+        **{name: _shadow_distribution(found, k, cube) for k, (name, found) in enumerate(cube.free.items())},
+    }
+
+
+def _shadow_distribution(found: BaseDistribution, k: int, cube: UnitCube) -> BaseDistribution:
+    levels = cube.levels[k]
+    if isinstance(found, CategoricalDistribution) and not are_numbers(found.choices):
+        assert levels is not None
+        return CategoricalDistribution(levels.tolist())
+    return FloatDistribution(0.0, 1.0)
+
+
+def _shadow(
+    trial: FrozenTrial, point: Units, distributions: Mapping[str, BaseDistribution], value: float | None
+) -> FrozenTrial:
+    state = TrialState.COMPLETE if value is not None else trial.state
+    return optuna.trial.create_trial(
+        state=state,
+        value=value,
+        params=dict(zip(distributions, np.clip(point, 0, 1).tolist(), strict=True)),
+        distributions=dict(distributions),
+        intermediate_values=trial.intermediate_values,
+    )
+
+
+def _point(found: Mapping[str, float], distributions: Mapping[str, BaseDistribution]) -> Units:
+    return np.array([found[name] for name in distributions])

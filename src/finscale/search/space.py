@@ -1,176 +1,158 @@
-"""The training dimensions of a search: what may be drawn, and from where.
+"""The space of a search: bare names of settings, each with what may be drawn for it.
 
-A dimension is written as ``choices`` or as ``low``/``high`` with ``log`` or ``step``; at run time it is an
-Optuna distribution, so that architecture coordinates and training parameters speak one language.
+A name belongs to the training (a field of `TrainingConfig`, and ``dropout``) or to the row (any other field
+of the model family, ``context_length`` and ``features``). `SearchSpace.bind` decides which, and refuses what
+the family and its training would not read.
 """
 
-import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from graphlib import TopologicalSorter
+from typing import Any, TypeGuard
 
-import numpy as np
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-from pydantic import ValidationInfo, field_validator
+from pydantic import ConfigDict, model_validator
 
 from finscale.core.config import Record
-from finscale.core.errors import Fault
+from finscale.core.errors import Fault, raise_faults
+from finscale.search.bound_space import BoundSpace, LinkedGroup
+from finscale.search.dimensions import Dimension, recordable
+from finscale.search.space_faults import space_faults
+from finscale.search.space_names import accepted, coerced, holds_whole_numbers, is_row_name, training_order
 
-__all__ = ["Dimension", "SearchSpace", "center", "draw", "n_values", "values_of"]
+__all__ = ["PUBLISHED_SPACE", "Dimension", "SearchSpace", "read_former_space"]
 
-_INTEGERS = ("epochs", "warmup_steps")
-_BOUNDS = {
-    "learning_rate": ("be above 0", lambda value: value > 0),
-    "epochs": ("be at least 1", lambda value: value >= 1),
-    "weight_decay": ("be at least 0", lambda value: value >= 0),
-    "warmup_steps": ("be at least 0", lambda value: value >= 0),
-    "dropout": ("lie in [0, 1)", lambda value: 0 <= value < 1),
+PUBLISHED_SPACE: Mapping[str, Dimension] = {
+    "learning_rate": Dimension(low=1e-4, high=1e-3, log=True),
+    "epochs": Dimension(choices=(50, 75, 100)),
+    "weight_decay": Dimension(low=1e-4, high=5e-3, log=True),
+    "warmup_steps": Dimension(choices=(100, 200, 300, 500)),
+    "dropout": Dimension(low=0.1, high=0.3),
 }
+"""The dimensions that a space has unless it says otherwise, or ``null``."""
 
-
-class Dimension(Record):
-    """One searched number: ``choices``, or a range with ``log`` or ``step``."""
-
-    choices: tuple[int | float, ...] | None = None
-    low: float | None = None
-    high: float | None = None
-    log: bool = False
-    step: float | None = None
-
-    @property
-    def ends(self) -> tuple[float, ...]:
-        """Every choice, or low and high where given."""
-        if self.choices is not None:
-            return self.choices
-        return tuple(end for end in (self.low, self.high) if end is not None)
+_FORMER_ENDS = {"min": "low", "max": "high"}
+_LOG_BY_CUSTOM = ("learning_rate", "weight_decay")
+_FORMER_NAMES = {"lr": "learning_rate", "batch_size": "effective_batch_size", "warmup": "warmup_steps"}
 
 
 class SearchSpace(Record):
-    """The training parameters that a trial draws; architectures come from the cell's grid.
+    """What is searched: dimensions by name, and lists tied by their index.
 
-    Raises
-    ------
-    FinscaleError
-        From ``SearchSpace.read``: every faulty dimension at once.
+    Parameters
+    ----------
+    <name> : Dimension or None
+        A setting of training, model or windows, by its bare name. Left out, the published ones stand:
+        learning_rate, epochs, weight_decay, warmup_steps and dropout; null leaves one of them out.
+    linked : tuple of dict
+        Groups: by name lists of one length, whose k-th values go together.
     """
 
-    learning_rate: Dimension = Dimension(low=1e-4, high=1e-3, log=True)
-    epochs: Dimension = Dimension(choices=(50, 75, 100))
-    weight_decay: Dimension = Dimension(low=1e-4, high=5e-3, log=True)
-    warmup_steps: Dimension = Dimension(choices=(100, 200, 300, 500))
-    dropout: Dimension = Dimension(low=0.1, high=0.3)
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Dimension | None]
 
-    @field_validator("*")
+    linked: tuple[dict[str, tuple[Any, ...]], ...] = ()
+
+    @model_validator(mode="before")
     @classmethod
-    def _is_sound(cls, dimension: Dimension, info: ValidationInfo) -> Dimension:
-        name = str(info.field_name)
-        broken = list(_broken_rules(name, dimension))
-        if broken:
-            got = dimension.model_dump(exclude_unset=True)
-            remedy = "write choices: [...], or low and high with log: true or step"
-            raise Fault(f"hpo.space.{name}", " and ".join(broken), got, remedy)
-        return dimension
+    def _complete(cls, values: Any) -> Any:
+        """Read former names, and add the published dimensions that are not spoken of."""
+        if not isinstance(values, Mapping):
+            return values
+        named = _with_present_names(values)
+        spoken_of = {*named, *(name for group in _groups(named) for name in group)}
+        return {**{n: found for n, found in PUBLISHED_SPACE.items() if n not in spoken_of}, **named}
 
-    def distributions(self) -> dict[str, BaseDistribution]:
-        """Every dimension as an Optuna distribution, in the order of the fields."""
-        return {name: _distribution(name, getattr(self, name)) for name in type(self).model_fields}
+    @property
+    def dimensions(self) -> dict[str, Dimension]:
+        """Every dimension outside of groups."""
+        return {name: found for name, found in (self.model_extra or {}).items() if found is not None}
 
+    def bind(self, family: str, *, given: Mapping[str, Any] | None = None) -> BoundSpace:
+        """Say who owns each dimension.
 
-def _broken_rules(name: str, dimension: Dimension) -> Iterator[str]:
-    if dimension.choices is not None:
-        yield from _broken_choices(dimension)
-    else:
-        yield from _broken_range(dimension)
-    rule, holds = _BOUNDS[name]
-    if not all(math.isfinite(end) and holds(end) for end in dimension.ends):
-        yield rule
-    numbers = (*dimension.ends, dimension.step or 1)
-    if name in _INTEGERS and not all(float(number).is_integer() for number in numbers):
-        yield "hold whole numbers"
+        Parameters
+        ----------
+        family : str
+            The model family; one that has a grid.
+        given : mapping, optional
+            Fields of `TrainingConfig` that every trial shares.
 
-
-def _broken_choices(dimension: Dimension) -> Iterator[str]:
-    if not dimension.choices:
-        yield "have at least one choice"
-    elif len(set(dimension.choices)) < len(dimension.choices):
-        yield "list each choice once"
-    if dimension.model_fields_set - {"choices"}:
-        yield "have either choices or a range, not both"
-
-
-def _broken_range(dimension: Dimension) -> Iterator[str]:
-    if dimension.low is None or dimension.high is None:
-        yield "have choices, or both low and high"
-        return
-    if not dimension.low < dimension.high:
-        yield "have low < high (choices: [x] fixes a value)"
-    if dimension.log and dimension.low <= 0:
-        yield "have low > 0 where log is true"
-    if dimension.log and dimension.step is not None:
-        yield "have either log or step, not both"
-    if dimension.step is not None and not _divides(dimension.step, dimension.high - dimension.low):
-        yield "have a step above 0 that divides high - low"
+        Raises
+        ------
+        FinscaleError
+            With every fault at once: unknown dimensions, those that the family or the training would not
+            read, empty and inverted ranges, unequal lists, conditions that cannot hold, settings that are
+            both searched and given, or neither.
+        """
+        dimensions = self.dimensions
+        raise_faults(space_faults(dimensions, self.linked, family=family, given=given or {}))
+        sound = {name: coerced(name, found) for name, found in dimensions.items()}
+        ordered = {name: sound[name] for name in _parents_first(sound)}
+        groups = (_group(f"linked_{k}", lists, family) for k, lists in enumerate(self.linked))
+        return BoundSpace(
+            family=family,
+            training_dimensions={n: found for n, found in ordered.items() if not is_row_name(n, family)},
+            row_dimensions={n: found for n, found in ordered.items() if is_row_name(n, family)},
+            linked=tuple(groups),
+            whole=frozenset(name for name in ordered if holds_whole_numbers(name, family)),
+        )
 
 
-def _divides(step: float, width: float) -> bool:
-    return step > 0 and width / step >= 1 and math.isclose(width / step, round(width / step))
+def read_former_space(values: Any) -> Any:
+    """Read a ``search_space``: pairs ``[low, high]``, or dimensions with ``min`` and ``max``.
+
+    Learning rate and weight decay are drawn log-uniformly there, unless they say otherwise.
+
+    Examples
+    --------
+    >>> read_former_space({"lr": [1e-5, 1e-2], "batch_size": {"min": 32, "max": 256}})["learning_rate"]
+    {'low': 1e-05, 'high': 0.01, 'log': True}
+    """
+    if not isinstance(values, Mapping):
+        return values
+    present = _with_present_names(values)
+    return {
+        name: value if name == "linked" else _former_range(name, value) for name, value in present.items()
+    }
 
 
-def _distribution(name: str, dimension: Dimension) -> BaseDistribution:
-    number: type = int if name in _INTEGERS else float
-    if dimension.choices is not None:
-        return CategoricalDistribution(tuple(number(choice) for choice in dimension.choices))
-    assert dimension.low is not None
-    assert dimension.high is not None
-    low, high, step = number(dimension.low), number(dimension.high), dimension.step
-    if number is int:
-        return IntDistribution(low, high, log=dimension.log, step=int(step or 1))
-    return FloatDistribution(low, high, log=dimension.log, step=step)
+def _former_range(name: str, value: Any) -> Any:
+    if _is_list(value) and len(value) == 2:
+        value = {"low": value[0], "high": value[1]}
+    if not isinstance(value, Mapping):
+        return value
+    read = {_FORMER_ENDS.get(key, key): end for key, end in value.items()}
+    by_custom = name in _LOG_BY_CUSTOM and "low" in read and not {"log", "step"} & set(read)
+    return {**read, "log": True} if by_custom else read
 
 
-def values_of(distribution: BaseDistribution) -> tuple[Any, ...] | None:
-    """List the values of a finite distribution in rising order; None where it is continuous."""
-    if isinstance(distribution, CategoricalDistribution):
-        return tuple(sorted(distribution.choices))
-    if distribution.step is None:
-        return None
-    n_steps = math.floor((distribution.high - distribution.low) / distribution.step + 1e-9)
-    steps = (distribution.low + k * distribution.step for k in range(n_steps + 1))
-    return tuple(min(value, distribution.high) for value in steps)
+def _groups(values: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The linked groups of a space that is not validated yet."""
+    linked = values.get("linked")
+    return (group for group in (linked if _is_list(linked) else ()) if isinstance(group, Mapping))
 
 
-def n_values(distribution: BaseDistribution) -> float:
-    """Count the values of a distribution; infinity where it is continuous."""
-    values = values_of(distribution)
-    return math.inf if values is None else len(values)
+def _is_list(value: Any) -> TypeGuard[list[Any] | tuple[Any, ...]]:
+    return isinstance(value, list | tuple)
 
 
-def draw(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
-    """Draw one value: uniform over choices and steps, log-uniform where the distribution says so."""
-    if getattr(distribution, "log", False):
-        low, high = math.log(distribution.low), math.log(distribution.high)
-        return _within(distribution, math.exp(rng.uniform(low, high)))
-    values = values_of(distribution)
-    if values is not None:
-        return values[rng.integers(len(values))]
-    return float(rng.uniform(distribution.low, distribution.high))
+def _with_present_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    both = [(old, new) for old, new in _FORMER_NAMES.items() if old in values and new in values]
+    raise_faults(
+        Fault(f"hpo.space.{old}", f"be left out beside {new}, its present name", values[old], "remove it")
+        for old, new in both
+    )
+    return {_FORMER_NAMES.get(name, name): value for name, value in values.items()}
 
 
-def center(distribution: BaseDistribution) -> Any:
-    """Return the typical value: the lower median of choices and steps, the (log) middle of a range."""
-    if getattr(distribution, "log", False):
-        return _within(distribution, math.sqrt(distribution.low * distribution.high))
-    values = values_of(distribution)
-    if values is not None:
-        return values[(len(values) - 1) // 2]
-    return (distribution.low + distribution.high) / 2
+def _parents_first(dimensions: Mapping[str, Dimension]) -> list[str]:
+    """Order dimensions: each behind those that it waits for, otherwise as the configs list them."""
+    names = sorted(dimensions, key=training_order)
+    graph = {name: [other for other in dimensions[name].conditions if other in dimensions] for name in names}
+    return list(TopologicalSorter(graph).static_order())
 
 
-def _within(distribution: BaseDistribution, value: float) -> int | float:
-    """Clip ``value`` to a log distribution, rounded where it holds whole numbers."""
-    number = round(value) if isinstance(distribution, IntDistribution) else value
-    return min(max(number, distribution.low), distribution.high)
+def _group(name: str, lists: Mapping[str, tuple[Any, ...]], family: str) -> LinkedGroup:
+    rows = frozenset(member for member in lists if is_row_name(member, family))
+    accept = {member: accepted(member, values) for member, values in lists.items()}
+    members = {m: values if m in rows else tuple(map(recordable, values)) for m, values in accept.items()}
+    return LinkedGroup(name, members, rows)

@@ -13,7 +13,7 @@ import platform
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import optuna
 from optuna.samplers import RandomSampler
@@ -116,10 +116,10 @@ def lease(directory: Path) -> Iterator[None]:
     Raises
     ------
     Fault
-        When another living process holds it; it names that process and its host.
+        When another living process holds it; it names that process and its host. When the directory cannot
+        be made or written.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / _LOCK_FILE).open("a+", encoding="utf-8") as file:
+    with _open_lock(directory) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -129,6 +129,15 @@ def lease(directory: Path) -> Iterator[None]:
         json.dump({"pid": os.getpid(), "host": platform.node(), "since": _now()}, file)
         file.flush()
         yield
+
+
+def _open_lock(directory: Path) -> TextIO:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        return (directory / _LOCK_FILE).open("a+", encoding="utf-8")
+    except OSError as error:
+        rule, remedy = "be a directory that can be written", "make it so, or set paths.data to another place"
+        raise Fault(f"study {directory}", rule, error.strerror, remedy) from None
 
 
 def archive_study(directory: Path) -> Path | None:

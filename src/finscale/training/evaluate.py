@@ -34,6 +34,7 @@ from finscale.windows.batches import DeviceWindows
 from finscale.windows.data import WindowData
 from finscale.windows.origins import origins_frame
 from finscale.windows.tasks import parse_task
+from finscale.windows.view import view_windows
 
 __all__ = [
     "EVALUATED_SPLITS",
@@ -167,6 +168,7 @@ def load_best(directory: Path, data: WindowData, *, device: torch.device) -> tup
         When the directory holds no finished epoch, damaged weights, or those of another run.
     """
     spec, path = read_run_spec(directory / _SPEC), directory / _BEST
+    data = view_windows(data, spec.view)
     check_data(spec, data)
     model = build_run_model(spec, data, device)
     model.load_state_dict(_read_best(path, fingerprint(spec)))
@@ -185,7 +187,8 @@ def evaluate_run(
     device = resolve_device(execution)
     asked = [split for split in splits if len(data.origins[split])]
     with executing(execution, device):
-        _, model = load_best(directory, data, device=device)
+        spec, model = load_best(directory, data, device=device)
+        data = view_windows(data, spec.view)
         found = {
             split: observe_split(model, data, split, device=device, execution=execution) for split in asked
         }
@@ -204,7 +207,7 @@ def evaluate_run(
 
 
 def _scores(frame: pd.DataFrame, reference: Rows, health: Health, scoring: Scoring) -> dict[str, float]:
-    base = float(reference.columns[scoring.loss_name].mean())
+    base = float(reference.columns[scoring.measure.column].mean())
     return {**scoring.scores(frame), "base_rate_loss": base, **health.scores()}
 
 

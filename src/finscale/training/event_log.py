@@ -1,16 +1,16 @@
 """The events of a run as lines of JSON in its folder, for whoever wants to follow or plot it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from finscale.core.files import append_line
 from finscale.training.events import Event
 
-__all__ = ["EVENT_LOG", "logged"]
+__all__ = ["EVENT_LOG", "logged", "read_events"]
 
 EVENT_LOG: Final = "events.jsonl"
 
@@ -35,3 +35,11 @@ def logged(directory: Path, on_event: Callable[[Event], None]) -> Callable[[Even
         on_event(event)
 
     return listen
+
+
+def read_events(directory: Path) -> Iterator[dict[str, Any]]:
+    """Yield what `logged` wrote in ``directory``, if anything; not what a kill left of a last line."""
+    path = directory / EVENT_LOG
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+        if line.endswith(b"\n"):
+            yield json.loads(line)

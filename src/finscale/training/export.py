@@ -41,6 +41,7 @@ from finscale.training.exporters import (
 from finscale.training.run_inputs import INPUTS
 from finscale.training.run_spec import fingerprint
 from finscale.windows.data import WindowData
+from finscale.windows.view import view_windows
 
 __all__ = ["MANIFEST", "Export", "ExportManifest", "ExportedFile", "export_run"]
 
@@ -111,7 +112,8 @@ def export_run(directory: Path, data: WindowData, settings: ExportSettings) -> E
         shutil.rmtree(folder)
     with executing(cpu, torch.device("cpu")):
         spec, model = load_best(directory, data, device=torch.device("cpu"))
-        source = Source(model.eval(), data, spec, settings.inference_batch_size)
+        seen = view_windows(data, spec.view)
+        source = Source(model.eval(), seen, spec, settings.inference_batch_size)
         exports = [_export(kind, folder, source) for kind in settings.export]
     shutil.copyfile(directory / INPUTS, folder / INPUTS)
     packages = ("torch", "onnx", "onnxscript", "onnxruntime") if _uses_onnx(settings) else ("torch",)

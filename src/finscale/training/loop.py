@@ -32,6 +32,7 @@ from finscale.training.scoring import Rows, scoring_of
 from finscale.training.stepper import Stepper
 from finscale.training.summary import summarise
 from finscale.windows.data import WindowData
+from finscale.windows.view import view_windows
 
 __all__ = ["never", "train"]
 
@@ -75,6 +76,7 @@ def train(
     FinscaleError
         When data, architecture, device, strategy or an existing checkpoint do not fit the specification.
     """
+    data = view_windows(data, spec.view)
     check_data(spec, data)
     device = resolve_device(execution)
     processes = meet(execution.strategy, device)
@@ -108,13 +110,14 @@ class _Run:
         self.processes = processes
         self.spec, self.data, self.training = spec, data, spec.training
         self.directory, self.execution, self.device, self.on_event = directory, execution, device, on_event
-        self.started_at = self.saved_at = time.perf_counter()
+        self.started_at, began = time.perf_counter(), datetime.now(UTC)
+        self.saved_at = self.started_at
         reset_peak_memory(device)
         self.stepper = Stepper(spec, data, execution=execution, device=device, processes=processes)
         self.val_origins = torch.from_numpy(data.origins["val_select"]).to(device)
         self.scoring = scoring_of(data.spec)
         self.checkpoints = Checkpoints(directory, fingerprint(spec))
-        self.progress, self.best = Progress(started_at=datetime.now(UTC)), dict[str, Tensor]()
+        self.progress, self.best = Progress(started_at=began), dict[str, Tensor]()
         self.step_in_epoch, self.loss_sum = 0, self._scalar(0.0)
         self._announce()
         self._resume()

@@ -22,6 +22,7 @@ from finscale.training.inputs import columns_fault
 from finscale.training.loss_options import loss_faults
 from finscale.windows.data import WindowData
 from finscale.windows.experiment import ExperimentConfig
+from finscale.windows.view import WindowView
 
 __all__ = [
     "Provenance",
@@ -72,6 +73,8 @@ class RunSpec(Record):
         Forbid any change of the batch configuration.
     fold : int
         Of a walk-forward, counted from 0.
+    view : WindowView or None
+        The part of the experiment's windows that the model reads; None is all of them.
     """
 
     experiment: ExperimentConfig
@@ -85,6 +88,7 @@ class RunSpec(Record):
     seed: int = Field(ge=0)
     exact: bool = False
     fold: int = Field(default=0, ge=0)
+    view: WindowView | None = None
     provenance: Provenance
 
     @field_validator("budget", mode="before")
@@ -128,10 +132,15 @@ def plan_run(
     batch: BatchConfig,
     seed: int,
     fold: int = 0,
+    view: WindowView | None = None,
     provenance: Provenance,
 ) -> RunSpec:
-    """Return the specification of one training; arch_id and N are counted from the model itself."""
-    sizes = {"n_features": n_features, "context_length": experiment.data.context_length}
+    """Return the specification of one training; arch_id and N are counted from the model itself.
+
+    ``n_features`` are those of the windows, before the view.
+    """
+    seen = view or WindowView()
+    sizes = seen.sizes(n_features=n_features, context_length=experiment.data.context_length)
     return RunSpec(
         experiment=experiment,
         budget=cell.budget,
@@ -143,6 +152,7 @@ def plan_run(
         batch=batch,
         seed=seed,
         fold=fold,
+        view=view,
         provenance=provenance,
     )
 
@@ -153,8 +163,10 @@ def fingerprint(spec: RunSpec) -> str:
     Left out: names, titles and provenance; the caps, so that a capped run can go on; and, unless ``exact``,
     how the effective batch is cut into micro-batches, so that a run can go on where memory is scarcer.
     """
+    view = {} if spec.view is None else {"view": spec.view}
     return content_hash(
         {
+            **view,
             "data": spec.experiment.data.model_dump(mode="json", exclude={"path", "allow_few_positives"}),
             "data_hash": spec.provenance.data_hash,
             "horizon": spec.horizon,
@@ -168,22 +180,25 @@ def fingerprint(spec: RunSpec) -> str:
 
 
 def check_data(spec: RunSpec, data: WindowData) -> None:
-    """Refuse windows or an architecture that are not those of ``spec``; every fault at once.
+    """Refuse windows, as the view shows them, or an architecture that are not those of ``spec``.
 
     Raises
     ------
     FinscaleError
-        When task, touch, horizon, context, timescale, fold, data hash or arch_id differ, the model does not
-        read the windows' categorical columns, or the head, or an option of the loss, is not one of the task.
+        With every fault at once: when task, touch, horizon, context, features of the view, timescale, fold,
+        data hash or arch_id differ, the model does not read the windows' categorical columns, or the head,
+        or an option of the loss, is not one of the task.
     """
-    asked, found = spec.experiment.data, data.spec
-    shortest = asked.min_context_length or asked.context_length
+    asked, found, view = spec.experiment.data, data.spec, spec.view or WindowView()
+    length = view.context_length or asked.context_length
+    shortest = min(asked.min_context_length or length, length)
     architecture = arch_id(spec.model, n_features=data.n_features, context_length=found.context_length)
     pairs = [
         ("task", asked.task, found.task),
         ("touch", asked.touch, found.touch),
         ("horizon", spec.horizon, found.horizon),
-        ("context_length", asked.context_length, found.context_length),
+        ("context_length", length, found.context_length),
+        ("view.features", view.features or found.features, found.features),
         ("timescale", asked.timescale, found.timescale),
         ("context_reach", asked.context_reach, found.context_reach),
         ("min_context_length", shortest, found.min_context_length),

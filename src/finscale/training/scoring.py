@@ -14,10 +14,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
-from finscale.metrics import probabilistic, tables
+from finscale.metrics import tables
 from finscale.metrics.classes import class_blocks
 from finscale.metrics.tables import Columns
 from finscale.windows.data import WindowData
+from finscale.windows.measures import MEASURES, Measure
 from finscale.windows.spec import WindowSpec
 from finscale.windows.tasks import TaskKind, parse_task
 
@@ -34,7 +35,7 @@ class Rows:
     Attributes
     ----------
     columns : dict of float64 array (n,)
-        What is written down: forecast, target and the loss that is compared, see `Scoring.loss_name`.
+        What is written down: forecast, target and the loss that is compared, see `Scoring.measure`.
     loss : float64 array (n,)
         The loss that is trained; of quantiles the mean over all horizons, of every other kind that column.
     """
@@ -65,14 +66,12 @@ class Scoring(ABC):
 
     Attributes
     ----------
-    loss_name : str
-        The column, and the score, that runs are compared by.
-    score_names : tuple of str
-        Further scores that belong in a table of runs; NaN where there is none.
+    measure : Measure
+        Its ``column`` is the score that runs are compared by; its ``scores`` belong in a table of runs, NaN
+        where there is none.
     """
 
-    loss_name: ClassVar[str]
-    score_names: ClassVar[tuple[str, ...]]
+    measure: ClassVar[Measure]
 
     def __init__(self, spec: WindowSpec) -> None:
         self.spec = spec
@@ -104,25 +103,23 @@ class Scoring(ABC):
 
 
 class _Binary(Scoring):
-    loss_name = "log_loss"
-    score_names = ("auc", "brier", "ece")
+    measure = MEASURES["binary"]
 
     def answer(self, raw: Array) -> Array:
         return expit(raw)
 
     def rows(self, answer: Array, y: Array) -> Rows:
-        return _compared(tables.binary_columns(y, answer), self.loss_name)
+        return _compared(tables.binary_columns(y, answer), self.measure.column)
 
     def reference(self, data: WindowData) -> Array:
         return np.asarray(data.base_rate)
 
 
 class _Regression(Scoring):
-    loss_name = "squared_error"
-    score_names = ("absolute_error", "bias", "correlation")
+    measure = MEASURES["regression"]
 
     def rows(self, answer: Array, y: Array) -> Rows:
-        return _compared(tables.regression_columns(y, answer), self.loss_name)
+        return _compared(tables.regression_columns(y, answer), self.measure.column)
 
     def reference(self, data: WindowData) -> Array:
         return data.targets_at("train").mean(dtype=np.float64)
@@ -131,18 +128,14 @@ class _Regression(Scoring):
 class _Quantile(Scoring):
     """Written down and compared at the scored horizon; trained, and validated, on all of them."""
 
-    loss_name = "pinball_loss"
-    score_names = (
-        "crps",
-        *(f"{what}_{share}" for share in probabilistic.INTERVALS for what in ("coverage", "width")),
-    )
+    measure = MEASURES["quantile"]
 
     def rows(self, answer: Array, y: Array) -> Rows:
         levels, at = self.spec.quantile_levels, self.spec.horizons.index(self.spec.horizon)
         by_horizon = [
             tables.quantile_columns(y[:, place], answer[:, place], levels) for place in range(y.shape[1])
         ]
-        losses = np.mean([columns[self.loss_name] for columns in by_horizon], axis=0)
+        losses = np.mean([columns[self.measure.column] for columns in by_horizon], axis=0)
         return Rows(by_horizon[at], losses)
 
     def reference(self, data: WindowData) -> Array:
@@ -154,11 +147,10 @@ class _Quantile(Scoring):
 
 
 class _Forecast(Scoring):
-    loss_name = "squared_error"
-    score_names = ("absolute_error",)
+    measure = MEASURES["forecast"]
 
     def rows(self, answer: Array, y: Array) -> Rows:
-        return _compared(tables.error_columns(answer - y), self.loss_name)
+        return _compared(tables.error_columns(answer - y), self.measure.column)
 
     def reference(self, data: WindowData) -> Array:
         columns = np.array([data.spec.features.index(name) for name in data.spec.target_columns])
@@ -168,8 +160,7 @@ class _Forecast(Scoring):
 class _Classes(Scoring):
     """Written down column by column; trained weights of columns or classes do not enter."""
 
-    loss_name = "log_loss"
-    score_names = ("accuracy",)
+    measure = MEASURES["classes"]
 
     def answer(self, raw: Array) -> Array:
         blocks = class_blocks(raw, self.spec.n_classes)
@@ -178,7 +169,7 @@ class _Classes(Scoring):
     def rows(self, answer: Array, y: Array) -> Rows:
         names, n_classes = self.spec.target_columns, self.spec.n_classes
         columns = tables.classes_columns(y, answer, names=names, n_classes=n_classes)
-        return _compared(columns, self.loss_name)
+        return _compared(columns, self.measure.column)
 
     def reference(self, data: WindowData) -> Array:
         return data.class_rates

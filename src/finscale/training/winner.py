@@ -25,6 +25,7 @@ from finscale.windows.data import WindowData
 from finscale.windows.experiment import ExperimentConfig
 from finscale.windows.origins import ORIGIN
 from finscale.windows.tasks import parse_task
+from finscale.windows.view import WindowView
 
 if TYPE_CHECKING:
     from finscale.training.evaluate import Evaluation
@@ -55,10 +56,9 @@ def seeds_of(seed: int, *, n_seeds: int) -> tuple[int, ...]:
 
 
 def winner_spec(
-    architecture: Mapping[str, int],
+    model: GridConfig,
     searched: Mapping[str, Any],
     *,
-    base: GridConfig,
     shared: Mapping[str, Any],
     experiment: ExperimentConfig,
     cell: Cell,
@@ -67,31 +67,34 @@ def winner_spec(
     execution: ExecutionConfig,
     seed: int,
     fold: int = 0,
+    view: WindowView | None = None,
     provenance: Provenance,
 ) -> RunSpec:
     """Return the specification of one training of a cell's winner.
 
     Parameters
     ----------
-    architecture : mapping
-        d_model, n_layers, n_heads, d_ff.
+    model : GridConfig
+        The winner's, of any family with a grid; its dropout is one of the searched parameters.
     searched : mapping
-        learning_rate, epochs, weight_decay, warmup_steps, dropout.
-    base : GridConfig
-        Everything of the model that was not searched; of any family with a grid.
+        learning_rate, epochs, weight_decay, warmup_steps, dropout, and whatever else a trial drew, which
+        outranks ``shared``.
     shared : mapping
         What every training of the experiment has in common (patience, caps, effective batch size ...).
+    n_features : int
+        F of the windows, before the view.
+    view : WindowView or None
+        The part of the windows that the winner reads.
     """
-    model = type(base).read(
-        {**base.model_dump(), **architecture, "dropout": searched["dropout"]}, subject="architecture"
-    )
+    dropout = {name: searched[name] for name in ("dropout",) if name in searched}
+    model = type(model).read({**model.model_dump(), **dropout}, subject="model")
     values = {name: value for name, value in searched.items() if name != "dropout"}
-    training = TrainingConfig.read({**values, **shared}, subject="training")
+    training = TrainingConfig.read({**shared, **values}, subject="training")
+    seen = view or WindowView()
     batch = choose_batch(
         batch_provider,
         model,
-        n_features=n_features,
-        context_length=experiment.data.context_length,
+        **seen.sizes(n_features=n_features, context_length=experiment.data.context_length),
         effective_batch_size=training.effective_batch_size,
         device=str(resolve_device(execution)),
         precision=execution.precision,
@@ -105,6 +108,7 @@ def winner_spec(
         batch=batch,
         seed=seed,
         fold=fold,
+        view=view,
         provenance=provenance,
     )
 
@@ -180,7 +184,7 @@ def _row(folds: Sequence[SeedRun], split: str, flags: Sequence[str]) -> dict[str
     pooled = _pooled_scores(folds, split)
     raised = {flag for run in folds for flag in (*run.result.flags, *_flags(run, split))}
     scoring = _scoring(spec)
-    base, loss = (pooled.get(name, float("nan")) for name in ("base_rate_loss", scoring.loss_name))
+    base, loss = (pooled.get(name, float("nan")) for name in ("base_rate_loss", scoring.measure.column))
     batch = result.batch or spec.batch
     outcomes = [run.result.outcome for run in folds]
     return {
@@ -206,10 +210,10 @@ def _row(folds: Sequence[SeedRun], split: str, flags: Sequence[str]) -> dict[str
         "dropout": result.executed.dropout,
         **batch.model_dump(),
         "n": pooled.get("n", float("nan")),
-        scoring.loss_name: loss,
+        scoring.measure.column: loss,
         "base_rate_loss": base,
         "excess_loss": base - loss,
-        **{name: pooled.get(name, float("nan")) for name in scoring.score_names},
+        **{name: pooled.get(name, float("nan")) for name in scoring.measure.scores},
         "outcome": next((outcome for outcome in outcomes if outcome != "complete"), "complete"),
         "flags": sorted({*flags, *raised}),
         "best_epoch": result.best_epoch,
@@ -260,8 +264,10 @@ def _scoring(spec: RunSpec) -> type[Scoring]:
 def date_loss_rows(runs: Sequence[SeedRun]) -> pd.DataFrame:
     """Return the loss of every forecast, one row per (budget, horizon, seed, fold, split, origin)."""
     frames = [_dates(run) for run in runs if run.evaluation]
-    columns = ["budget", "horizon", "seed", "fold", "split", *ORIGIN, "probability", "target", "log_loss"]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+    if frames:
+        return pd.concat(frames, ignore_index=True)
+    losses = [_scoring(run.spec).measure.column for run in runs[:1]]
+    return pd.DataFrame(columns=["budget", "horizon", "seed", "fold", "split", *ORIGIN, *losses])
 
 
 def _dates(run: SeedRun) -> pd.DataFrame:

@@ -167,7 +167,12 @@ def index_windows(
 
 
 def few_positives(windows: WindowData) -> tuple[str, ...]:
-    """Return a sentence for train, whole validation or test with under 50 positives or negatives."""
+    """Return a sentence for train, whole validation or test with under 50 positives or negatives.
+
+    Only a yes-or-no task has them; there is nothing to say of any other.
+    """
+    if parse_task(windows.spec.task).kind != "binary":
+        return ()
     parts = {
         "train": windows.targets_at("train"),
         "validation": np.concatenate([windows.targets_at("val_select"), windows.targets_at("val_score")]),
@@ -183,7 +188,7 @@ def few_positives(windows: WindowData) -> tuple[str, ...]:
 
 def _gate(windows: WindowData, *, allow: bool) -> tuple[str, ...]:
     spec = windows.spec
-    facts = few_positives(windows) if parse_task(spec.task).kind == "binary" else ()
+    facts = few_positives(windows)
     if not facts:
         return ()
     subject = f"{spec.task} at {spec.horizon} bars"

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from finscale.core.config import Record
-from finscale.core.errors import Fault, FinscaleError
+from finscale.core.errors import Fault, FinscaleError, raise_faults
 from finscale.core.files import read_json, replacing, write_json
 from finscale.core.hashing import content_hash
 from finscale.core.seeding import derive, generator
@@ -133,3 +133,29 @@ def test_a_list_can_be_typed_as_one_string_or_a_single_value():
     assert listed == Listed(shares=(0.5, 0.25, 0.001), names=("a", "b"), word="a b")
     assert Listed.read({"shares": 1}).shares == (1.0,)
     assert Listed.read({"names": None}).names is None
+
+
+class _Pair(Record):
+    low: int
+    high: int
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> "_Pair":
+        faults = [Fault(name, "be above 0", getattr(self, name)) for name in ("low", "high")]
+        raise_faults(fault for fault in faults if fault.got <= 0)
+        return self
+
+
+def test_several_faults_of_one_validator_are_told_one_by_one() -> None:
+    with pytest.raises(FinscaleError) as caught:
+        _Pair.read({"low": -1, "high": -2}, subject="pair")
+    assert (
+        str(caught.value) == "2 faults:\n  1. low must be above 0, got -1\n  2. high must be above 0, got -2"
+    )
+    assert [str(fault) for fault in caught.value.faults] == [
+        "low must be above 0, got -1",
+        "high must be above 0, got -2",
+    ]
+    with pytest.raises(Fault) as alone:
+        _Pair.read({"low": -1, "high": 2})
+    assert alone.value.faults == ()

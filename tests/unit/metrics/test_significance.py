@@ -4,7 +4,13 @@ import pytest
 from scipy import stats
 
 from finscale.core.errors import Fault
-from finscale.metrics.significance import block_length, date_block_intervals, date_means, diebold_mariano
+from finscale.metrics.significance import (
+    block_length,
+    date_block_intervals,
+    date_means,
+    diebold_mariano,
+    model_confidence_set,
+)
 
 HORIZON = 10
 N_DATES = 600
@@ -148,3 +154,67 @@ def test_what_cannot_be_tested_has_no_p_value(loss: list[float]) -> None:
     found = diebold_mariano(loss, np.zeros(len(loss)), horizon=2)
     assert found.p_value is None
     assert found.n_dates == int(np.isfinite(loss).sum())
+
+
+def test_dates_cover_many_instruments_where_rows_fail() -> None:
+    rng, n_instruments, n_dates = np.random.default_rng(9), 30, 750
+    dates = np.tile(np.arange(n_dates), n_instruments)
+    by_date, by_row = [], []
+    for seed in range(120):
+        market, *own = (overlapping(rng, horizon=5, n_dates=n_dates) for _ in range(n_instruments + 1))
+        rows = (np.sqrt(0.3) * market + np.sqrt(0.7) * np.array(own)).ravel()
+        means = date_means(dates, rows).to_numpy()
+        found = date_block_intervals(frame(a=means), horizon=5, seed=seed, n_draws=400)["a"]
+        by_date.append(found.low <= 0 <= found.high)
+        by_row.append(abs(rows.mean()) <= 1.96 * rows.std() / np.sqrt(len(rows)))
+    assert 0.90 <= np.mean(by_date) <= 0.98
+    assert np.mean(by_row) <= 0.45
+
+
+def losses(rng: np.random.Generator, **excess: float) -> pd.DataFrame:
+    """Losses of models that share the market's noise; each has an expected excess."""
+    shared = overlapping(rng, horizon=5, n_dates=400)
+    return frame(**{name: shared + value + 0.5 * rng.normal(size=400) for name, value in excess.items()})
+
+
+def test_the_confidence_set_keeps_the_best_at_its_level() -> None:
+    rng = np.random.default_rng(10)
+    found = [
+        model_confidence_set(losses(rng, a=0, b=0, c=0.05, d=0.4), horizon=5, seed=i, n_draws=300)
+        for i in range(60)
+    ]
+    assert np.mean(["a" in models.kept for models in found]) >= 0.83
+    assert all("d" in models.left_out for models in found)
+
+
+def test_a_confidence_set_is_ordered_by_loss_and_split_by_its_p_values() -> None:
+    found = model_confidence_set(losses(np.random.default_rng(11), c=0.6, a=0.0, b=0.3), horizon=5, seed=0)
+    assert found.kept + found.left_out == ("a", "b", "c")
+    assert all((found.p_values[name] > 0.1) == (name in found.kept) for name in "abc")
+    assert found.block_length >= 10
+
+
+def test_a_confidence_set_depends_on_the_seed_alone() -> None:
+    table = losses(np.random.default_rng(12), a=0.0, b=0.05, c=0.1)
+    first = model_confidence_set(table, horizon=5, seed=1, n_draws=200)
+    shuffled = table.sample(frac=1, random_state=0)[["c", "a", "b"]]
+    assert model_confidence_set(shuffled, horizon=5, seed=1, n_draws=200) == first
+
+
+@pytest.mark.filterwarnings("error")
+def test_models_with_the_same_losses_stand_or_fall_together() -> None:
+    table = losses(np.random.default_rng(13), a=0.0, b=0.5)
+    found = model_confidence_set(table.assign(twin=table["a"]), horizon=5, seed=0, n_draws=200)
+    assert (found.status, set(found.kept), found.left_out) == ("ok", {"a", "twin"}, ("b",))
+    tied = model_confidence_set(frame(a=np.ones(200), b=np.ones(200)), horizon=5, seed=0)
+    assert (tied.status, set(tied.kept), tied.p_values) == ("ties", {"a", "b"}, {})
+
+
+def test_a_confidence_set_without_room_is_a_status() -> None:
+    table = losses(np.random.default_rng(14), a=0.0, b=0.5)
+    assert model_confidence_set(table[["a"]], horizon=5, seed=0).status == "too_few_models"
+    few = model_confidence_set(table.iloc[:39], horizon=5, seed=0)
+    assert (few.status, few.kept, few.left_out) == ("too_few_dates", (), ())
+    assert model_confidence_set(table.assign(a=np.nan), horizon=5, seed=0).n_dates == 0
+    with pytest.raises(Fault, match="one row per date"):
+        model_confidence_set(pd.concat([table, table]), horizon=5, seed=0)

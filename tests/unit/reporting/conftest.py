@@ -1,183 +1,15 @@
-"""A small synthetic study: known losses, so that what the report says can be checked."""
-
+import sys
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 
-from finscale.core.budgets import parse_budget
 from finscale.reporting.report import render_report
-from finscale.reporting.study import Checklist, Provenance, ReportInput
-from finscale.scalinglaws.verdict import scaling_verdict
+from finscale.reporting.study import ReportInput
+from finscale.reporting.summary import Report, compose
 
-BASE = 0.45
-HORIZONS = (1, 5)
-BUDGETS = ("20K", "60K", "200K", "600K")
-SPLITS = ("val_score", "test")
-WINNERS = {"20K": (32, 2, 4, 64), "60K": (64, 2, 4, 64), "200K": (64, 4, 8, 256), "600K": (128, 4, 8, 256)}
-
-
-def build_study(
-    *,
-    gain: float = 0.004,
-    budgets: tuple[str, ...] = BUDGETS,
-    horizons: tuple[int, ...] = HORIZONS,
-    n_seeds: int = 3,
-    n_random: int = 12,
-    n_dates: int = 300,
-    **changes: Any,
-) -> ReportInput:
-    """Build a study whose loss falls by ``gain`` nats per decade of N."""
-    rng = np.random.default_rng(7)
-    dates = pd.bdate_range("2021-01-04", periods=n_dates)
-    date_losses = _date_losses(rng, dates, budgets, horizons, n_seeds=n_seeds, gain=gain)
-    cells = _cells(rng, date_losses, n_random=n_random)
-    baselines_by_date = _baselines_by_date(rng, date_losses)
-    parts: dict[str, Any] = {
-        "title": "S&P 500: a 1 % move within the horizon, daily bars",
-        "verdict": scaling_verdict(cells),
-        "test_verdict": scaling_verdict(cells, split="test"),
-        "cells": cells,
-        "trials": _trials(rng, cells, n_random=n_random),
-        "baselines": _baselines(baselines_by_date),
-        "date_losses": date_losses,
-        "baselines_by_date": baselines_by_date,
-        "grid": _grid(budgets),
-        "planned": tuple(f"{budget}_h{horizon}" for budget in budgets for horizon in horizons),
-        "provenance": Provenance(commit="8426252", environment="demo", data_hash="3f2a91c0d4e7"),
-        "data_card": "SPX (source sp500), 1999-01-04 to 2018-12-31, 5031 sessions; prices: adjusted",
-        "checklist": Checklist(
-            model="patchtst (patch_length 10)",
-            which_n="all parameters, embedding and head included",
-            d_definition="training windows; the same for every budget",
-            checkpoint="the epoch of lowest loss on val_select",
-            objective="binary cross-entropy, unweighted",
-            optimiser="AdamW, cosine, effective batch 128",
-            deviations=("20 trials per cell instead of 50",),
-        ),
-        "warnings": (),
-        "seed": 42,
-    }
-    return ReportInput(**(parts | changes))
-
-
-def _date_losses(
-    rng: np.random.Generator,
-    dates: pd.DatetimeIndex,
-    budgets: tuple[str, ...],
-    horizons: tuple[int, ...],
-    *,
-    n_seeds: int,
-    gain: float,
-) -> pd.DataFrame:
-    frames = []
-    for horizon in horizons:
-        for split in SPLITS:
-            base = BASE + 0.02 * horizon + np.abs(rng.normal(0, 0.2, len(dates)))
-            for budget in budgets:
-                decades = np.log10(parse_budget(budget) / 20e3)
-                excess = 0.004 + gain * decades + rng.normal(0, 4e-4)
-                for seed in range(n_seeds):
-                    noise = rng.normal(0, 0.03, len(dates))
-                    noise += rng.normal(0, 4e-4) - noise.mean()
-                    frames.append(
-                        pd.DataFrame(
-                            {
-                                "budget": budget,
-                                "horizon": horizon,
-                                "seed": seed,
-                                "split": split,
-                                "date": dates,
-                                "log_loss": base - excess + noise,
-                                "base_rate_loss": base,
-                            }
-                        )
-                    )
-    return pd.concat(frames, ignore_index=True)
-
-
-def _cells(rng: np.random.Generator, date_losses: pd.DataFrame, *, n_random: int) -> pd.DataFrame:
-    keys = ["budget", "horizon", "seed", "split"]
-    cells = date_losses.groupby(keys, as_index=False)[["log_loss", "base_rate_loss"]].mean()
-    shape = pd.DataFrame(
-        [WINNERS.get(budget, (256, 6, 8, 512)) for budget in cells["budget"]],
-        columns=["d_model", "n_layers", "n_heads", "d_ff"],
-    )
-    n_budget = cells["budget"].map(parse_budget)
-    return cells.join(shape).assign(
-        n_budget=n_budget,
-        n_params=(n_budget * 0.97).astype(int) + cells["horizon"],
-        arch_id=cells["budget"].map(lambda budget: f"arch-{budget}"),
-        excess_loss=cells["base_rate_loss"] - cells["log_loss"],
-        auc=0.6 + rng.uniform(0, 0.05, len(cells)),
-        brier=0.2,
-        ece=0.02,
-        outcome="complete",
-        flags=[()] * len(cells),
-        n_trials=n_random + 10,
-        n_random=n_random,
-    )
-
-
-def _trials(rng: np.random.Generator, cells: pd.DataFrame, *, n_random: int) -> pd.DataFrame:
-    kinds = ["extreme"] * 4 + ["random"] * n_random + ["sampler"] * 6
-    rows = []
-    for (budget, horizon), group in cells[cells["split"] == "val_score"].groupby(["budget", "horizon"]):
-        best = group["log_loss"].mean() + 0.01
-        for number, kind in enumerate(kinds):
-            first = group.iloc[0]
-            rows.append(
-                {
-                    "budget": budget,
-                    "horizon": horizon,
-                    "number": number,
-                    "kind": kind,
-                    "state": "COMPLETE",
-                    "value": best + abs(rng.normal(0, 0.01)) * (1 if kind != "sampler" else 0.3),
-                    "base_rate_loss": group["base_rate_loss"].mean() + 0.01,
-                    "n_params": int(first["n_params"] * rng.uniform(0.85, 1.15)),
-                    **{name: first[name] for name in ("d_model", "n_layers", "n_heads", "d_ff")},
-                    "seconds": 4.0,
-                }
-            )
-    trials = pd.DataFrame(rows)
-    trials.loc[7, "value"], trials.loc[7, "state"] = np.nan, "FAIL"
-    return trials
-
-
-def _baselines_by_date(rng: np.random.Generator, date_losses: pd.DataFrame) -> pd.DataFrame:
-    base = date_losses.groupby(["horizon", "split", "date"], as_index=False)["base_rate_loss"].first()
-    base = base.rename(columns={"base_rate_loss": "log_loss"})
-    gains = {"base_rate": 0.0, "realised_volatility": 0.006, "garch": 0.009}
-    frames = [
-        base.assign(
-            baseline=name, log_loss=base["log_loss"] - gain + (gain > 0) * rng.normal(0, 0.02, len(base))
-        )
-        for name, gain in gains.items()
-    ]
-    return pd.concat(frames, ignore_index=True)
-
-
-def _baselines(by_date: pd.DataFrame) -> pd.DataFrame:
-    means = by_date.groupby(["horizon", "split", "baseline"], as_index=False)["log_loss"].mean()
-    base = means[means["baseline"] == "base_rate"].set_index(["horizon", "split"])["log_loss"]
-    reference = [base[key] for key in zip(means["horizon"], means["split"], strict=True)]
-    return means.assign(excess_loss=np.array(reference) - means["log_loss"], auc=0.61)
-
-
-def _grid(budgets: tuple[str, ...]) -> pd.DataFrame:
-    rows = []
-    for budget in budgets:
-        n = parse_budget(budget)
-        for d_model in (16, 32, 64, 128, 256):
-            for n_layers in (1, 2, 3, 4, 6, 8, 12):
-                for ratio in (1, 2, 4):
-                    n_params = n_layers * (4 + 2 * ratio) * d_model**2
-                    if abs(n_params / n - 1) < 0.25:
-                        rows.append((budget, d_model, n_layers, n_params))
-    return pd.DataFrame(rows, columns=["budget", "d_model", "n_layers", "n_params"])
+sys.path.insert(0, str(Path(__file__).parent))
+from simulated_study import build_study
 
 
 @pytest.fixture
@@ -187,6 +19,12 @@ def make_study() -> Callable[..., ReportInput]:
 
 
 @pytest.fixture(scope="session")
-def report() -> str:
+def composed() -> Report:
+    """Return the content of the plain study's report."""
+    return compose(build_study())
+
+
+@pytest.fixture(scope="session")
+def report(composed: Report) -> str:
     """Return the rendered report of the plain study."""
-    return render_report(build_study())
+    return render_report(composed)

@@ -5,10 +5,11 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
+from finscale.core.citation import plain
 from finscale.reporting.chart import format_y_ticks
-from finscale.reporting.figures import export_figures, history_figures, main_figures
+from finscale.reporting.comparisons import confidence_sets, dm_tests, standing
+from finscale.reporting.figures import export_figures, main_figures, searched_cells
 from finscale.reporting.intervals import (
-    against_baselines,
     best_baseline,
     cell_intervals,
     horizon_intervals,
@@ -28,17 +29,25 @@ def trace(figure: go.Figure, name: str) -> go.Scatter:
 def test_there_is_a_figure_per_question_and_horizon(make_study: Make) -> None:
     assert list(main_figures(make_study(horizons=(1, 3)))) == [
         "excess_against_n",
+        "horizon_excess_h1",
+        "horizon_excess_h3",
         "loss_against_n_h1",
         "loss_against_n_h3",
+        "residuals",
+        "alpha_profile",
+        "held_out",
+        "excess_against_flops",
         "tuning_curves_h1",
         "tuning_curves_h3",
+        "best_architectures_h1",
+        "best_architectures_h3",
         "arch_grid",
     ]
 
 
-def test_histories_are_ordered_by_size_not_by_letter(make_study: Make) -> None:
-    names = list(history_figures(make_study(horizons=(1,))))
-    assert names == ["history_20K_h1", "history_60K_h1", "history_200K_h1", "history_600K_h1"]
+def test_searches_are_ordered_by_size_not_by_letter(make_study: Make) -> None:
+    cells = [key.id for key in searched_cells(make_study(horizons=(1,)))]
+    assert cells == ["20K_h1", "60K_h1", "200K_h1", "600K_h1"]
 
 
 def test_an_exported_figure_carries_commit_environment_and_data(make_study: Make) -> None:
@@ -126,7 +135,7 @@ def test_one_disaster_does_not_flatten_a_history(make_study: Make) -> None:
 
 def test_a_history_of_nothing_is_an_empty_figure(make_study: Make) -> None:
     rows = make_study().trials.head(3).assign(value=np.nan)
-    assert optimisation_history(rows, title="").layout.meta["note"] == "3 of 3 trials have no finite loss."
+    assert optimisation_history(rows, title="").layout.meta["note"] == "3 of 3 trials failed or run."
 
 
 def test_the_grid_map_places_every_shape_and_rings_the_winners(make_study: Make) -> None:
@@ -176,13 +185,15 @@ def test_the_standing_against_the_best_baseline_counts_the_intervals_on_each_sid
     intervals = cell_intervals(study, split="test", against="best").values()
     behind = sum(found.high < 0 for found in intervals)
     ahead = sum(found.low > 0 for found in intervals)
-    said = against_baselines(study)
-    assert said is not None
-    assert f"worse in {behind} of 8 cells, better in {ahead}, and level in {8 - behind - ahead}" in said
-    assert "garch at horizon 1" in said
-    shifted = study.date_losses.assign(log_loss=study.date_losses["log_loss"] + 1.0)
-    assert "worse in 8 of 8 cells, better in 0" in str(against_baselines(replace(study, date_losses=shifted)))
-    assert against_baselines(replace(study, date_losses=study.date_losses.head(0))) is None
+    found = standing(study)
+    assert found is not None
+    assert (found.worse, found.better, found.level) == (behind, ahead, 8 - behind - ahead)
+    assert "garch at horizon 1" in plain(found.sentence("a.json#"))
+    shifted = study.date_losses.assign(loss=study.date_losses["loss"] + 1.0)
+    worst = standing(replace(study, date_losses=shifted))
+    assert worst is not None
+    assert (worst.worse, worst.better) == (8, 0)
+    assert standing(replace(study, date_losses=study.date_losses.head(0))) is None
 
 
 def test_overall_intervals_average_the_horizons(make_study: Make) -> None:
@@ -193,7 +204,7 @@ def test_overall_intervals_average_the_horizons(make_study: Make) -> None:
 
 def test_runs_that_did_not_finish_have_no_part_in_the_intervals(make_study: Make) -> None:
     study = make_study()
-    worse = study.date_losses.query("seed == 0").assign(seed=9, log_loss=99.0)
+    worse = study.date_losses.query("seed == 0").assign(seed=9, loss=99.0)
     losses = study.date_losses
     with_failed = replace(
         study,
@@ -202,3 +213,79 @@ def test_runs_that_did_not_finish_have_no_part_in_the_intervals(make_study: Make
         ),
     )
     assert cell_intervals(with_failed, split="test") == cell_intervals(study, split="test")
+
+
+def test_a_horizons_panel_shows_its_own_holm_adjusted_verdict(make_study: Make) -> None:
+    study = make_study()
+    figure, trend = main_figures(study)["horizon_excess_h5"], study.verdict.by_horizon[1]
+    assert list(trace(figure, "val_score").y) == pytest.approx(trend.excess_loss)
+    assert figure.layout.meta["note"] == f"Verdict: {trend.verdict.value.replace('_', ' ')}."
+
+
+def test_residuals_are_what_each_form_leaves_over_and_a_constants_sum_to_zero(make_study: Make) -> None:
+    study = make_study()
+    figure = main_figures(study)["residuals"]
+    loss = -np.array(study.verdict.overall.excess_loss)
+    assert list(trace(figure, "constant").y) == pytest.approx(loss - loss.mean())
+    for form in study.verdict.fit.forms:
+        left = np.asarray(trace(figure, form.form.replace("_", " ")).y)
+        assert (left**2).sum() == pytest.approx(form.rss, abs=1e-15)
+
+
+def test_the_profile_of_alpha_is_lowest_at_zero_and_shades_its_interval(make_study: Make) -> None:
+    study = make_study()
+    figure = main_figures(study)["alpha_profile"]
+    assert min(figure.data[0].y) == pytest.approx(0.0, abs=1e-9)
+    (band,) = figure.layout.shapes
+    assert (band.x0, band.x1) == (study.verdict.exponent.low, study.verdict.exponent.high)
+
+
+def test_no_profile_is_drawn_below_four_budgets_and_no_forecast_below_three(make_study: Make) -> None:
+    assert "alpha_profile" not in main_figures(make_study(budgets=("20K", "60K", "200K")))
+    assert "held_out" not in main_figures(make_study(budgets=("20K", "60K")))
+
+
+def test_the_held_out_budget_is_drawn_beside_the_band_that_was_foretold(make_study: Make) -> None:
+    study = make_study()
+    figure, found = main_figures(study)["held_out"], study.verdict.fit.extrapolation
+    average = trace(figure, "average")
+    assert average.y[0] - average.error_y.arrayminus[0] == pytest.approx(found.low)
+    assert average.y[0] + average.error_y.array[0] == pytest.approx(found.high)
+    measured = trace(figure, "measured (star: held out)")
+    assert list(measured.marker.symbol) == ["circle", "circle", "circle", "star"]
+    assert measured.y[-1] == pytest.approx(found.observed)
+
+
+def test_compute_is_operations_of_a_window_times_the_windows_seen(make_study: Make) -> None:
+    study = make_study()
+    figure = main_figures(study)["excess_against_flops"]
+    per_window = study.grid.set_index("arch_id").loc["arch-60K", "flops_training"]
+    assert set(trace(figure, "60K").x) == {per_window * 200 * 128}
+    assert "excess_against_flops" not in main_figures(replace(study, grid=study.grid.head(0)))
+
+
+def test_the_best_architectures_are_the_shapes_of_the_lowest_losses(make_study: Make) -> None:
+    study = make_study()
+    rows = study.trials.query("horizon == 1 and budget == '200K'").dropna(subset=["value"])
+    drawn = trace(main_figures(study)["best_architectures_h1"], "200K")
+    best = rows.nsmallest(5, "value")
+    assert [number for number, _ in drawn.customdata] == best["number"].to_list()
+    assert list(drawn.x) == best["d_model"].to_list()
+
+
+def test_a_test_against_the_best_baseline_has_the_sign_of_the_gain(make_study: Make) -> None:
+    study = make_study()
+    worse = replace(study, date_losses=study.date_losses.assign(loss=study.date_losses["loss"] + 0.1))
+    assert all(test.statistic < 0 and test.p_value < 0.05 for test in dm_tests(worse).values())
+    assert len(dm_tests(study)) == 8
+
+
+def test_a_confidence_set_leaves_out_what_is_far_worse(make_study: Make) -> None:
+    study = make_study()
+    hit = study.date_losses["budget"] == "20K"
+    losses = study.date_losses["loss"]
+    worse = replace(study, date_losses=study.date_losses.assign(loss=losses.mask(hit, losses + 1.0)))
+    found = confidence_sets(worse)
+    assert set(found) == {1, 5}
+    assert all("20K" in chosen.left_out for chosen in found.values())
+    assert all({*chosen.kept, *chosen.left_out} > {"garch", "600K"} for chosen in found.values())

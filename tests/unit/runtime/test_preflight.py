@@ -41,6 +41,6 @@ def test_short_contexts_are_refused_for_exactly_the_models_that_read_no_masks(mo
 
 def test_everything_that_stands_in_the_way_is_said_at_once() -> None:
     with pytest.raises(FinscaleError) as raised:
-        task_of("dlinear", task="regression", min_context_length=5, split={"val_select_fraction": 1})
-    for name in ("data.task", "data.min_context_length", "data.split.val_select_fraction"):
+        task_of("dlinear", min_context_length=5, split={"val_select_fraction": 1})
+    for name in ("data.min_context_length", "data.split.val_select_fraction"):
         assert f"{name} must" in str(raised.value)

@@ -53,3 +53,21 @@ def test_the_interval_covers_at_its_level() -> None:
     found = [exponent_interval(LADDER, law(0.5, sd=0.01, seed=seed)) for seed in range(300)]
     covered = np.mean([interval.low <= 0.5 <= interval.high for interval in found])
     assert 0.86 <= covered <= 0.94
+
+
+@pytest.mark.parametrize(
+    ("n_budgets", "drop", "least", "most"), [(4, 5.0, 0.0, 0.10), (6, 50.0, 0.95, 1.0), (6, 0.0, 0.0, 0.02)]
+)
+def test_an_exponent_is_given_where_the_data_carry_it(
+    n_budgets: int, drop: float, least: float, most: float
+) -> None:
+    rng = np.random.default_rng(8)
+    n = 10 ** (6.3 + 0.5 * np.arange(n_budgets))
+    truth = drop * n**-0.3 / np.ptp(n**-0.3)
+    found = [exponent_interval(n, truth + rng.normal(size=n_budgets)).status for _ in range(300)]
+    assert least <= np.mean([status == "identified" for status in found]) <= most
+
+
+def test_three_different_sizes_never_give_an_exponent() -> None:
+    n = np.array([1e5, 1e5, 1e6, 1e7])
+    assert exponent_interval(n, np.array([1.0, 1.0, 0.5, 0.3])).status == "too_few_budgets"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from finscale.scalinglaws.extrapolation import leave_largest_out
+from finscale.scalinglaws.extrapolation import average_extrapolations, leave_largest_out
 
 LADDER = np.logspace(4, 8, 5)
 
@@ -65,5 +65,70 @@ def test_prediction_intervals_cover_at_their_level(form: str, lowest: float) -> 
 
 def test_without_a_degree_of_freedom_there_is_no_prediction() -> None:
     assert set(by_form(LADDER[:4], np.array([1.0, 0.9, 0.7, 0.6]))) == {"constant", "log_linear"}
+    assert average_extrapolations(LADDER[:2], np.array([1.0, 0.9])) is None
     assert leave_largest_out(LADDER[:2], np.array([1.0, 0.9])) == ()
     assert leave_largest_out(np.array([1e4, 1e4, 1e5]), np.array([1.0, 0.9, 0.8])) == ()
+
+
+TRUTHS = {
+    "constant": 0 * LADDER,
+    "line": -10 * np.log10(LADDER / 1e4) / 4,
+    "law": 20 * (LADDER / 1e4) ** -0.3,
+}
+
+
+@pytest.mark.parametrize("truth", TRUTHS)
+@pytest.mark.parametrize("n_budgets", [4, 5])
+def test_the_averaged_band_covers_the_largest_budget(truth: str, n_budgets: int) -> None:
+    rng = np.random.default_rng(7)
+    n, loss = LADDER[:n_budgets], TRUTHS[truth][:n_budgets]
+    found = [average_extrapolations(n, loss + rng.normal(size=n_budgets)) for _ in range(120)]
+    assert 0.80 <= np.mean([band.inside for band in found]) <= 0.99
+
+
+def test_the_average_is_the_weighted_mean_of_its_forms() -> None:
+    loss = np.array([1.0, 0.8, 0.75, 0.5, 0.45])
+    found, forms = average_extrapolations(LADDER, loss), by_form(LADDER, loss)
+    assert sum(found.weights.values()) == pytest.approx(1.0)
+    assert set(found.weights) == {"constant", "log_linear", "power_law"}
+    mean = sum(weight * forms[form].predicted for form, weight in found.weights.items())
+    assert found.predicted == pytest.approx(mean)
+    assert found.error == pytest.approx(0.45 - mean)
+    lows, highs = ([getattr(forms[form], end) for form in found.weights] for end in ("low", "high"))
+    assert min(lows) <= found.low <= max(lows)
+    assert min(highs) <= found.high <= max(highs)
+
+
+def test_five_percent_of_the_mixture_lies_below_the_band() -> None:
+    loss = np.array([1.0, 0.8, 0.75, 0.5])
+    n = LADDER[:4]
+    found = average_extrapolations(n, loss)
+    x, y = np.log10(n[:3]), loss[:3]
+    slope, intercept = np.polyfit(x, y, 1)
+    s = np.sqrt(((y - intercept - slope * x) ** 2).sum())
+    spread = s * np.sqrt(1 + 1 / 3 + (7 - x.mean()) ** 2 / ((x - x.mean()) ** 2).sum())
+    flat = y.std(ddof=1) * np.sqrt(4 / 3)
+    for end, share in ((found.low, 0.05), (found.high, 0.95)):
+        line = stats.t.cdf((end - intercept - slope * 7) / spread, 1)
+        constant = stats.t.cdf((end - y.mean()) / flat, 2)
+        weights = found.weights
+        assert weights["log_linear"] * line + weights["constant"] * constant == pytest.approx(share, abs=1e-6)
+
+
+def test_weights_follow_bic_on_the_points_that_remain() -> None:
+    loss = np.array([1.0, 0.8, 0.75, 0.5])
+    line = stats.linregress(np.log10(LADDER[:3]), loss[:3])
+    rss = {"constant": loss[:3].var() * 3, "log_linear": loss[:3].var() * 3 * (1 - line.rvalue**2)}
+    bic = {
+        form: 3 * np.log(rss[form] / 3) + k * np.log(3) for form, k in (("constant", 1), ("log_linear", 2))
+    }
+    odds = np.exp((bic["constant"] - bic["log_linear"]) / 2)
+    weights = average_extrapolations(LADDER[:4], loss).weights
+    assert weights["log_linear"] / weights["constant"] == pytest.approx(odds)
+
+
+def test_a_moved_largest_budget_does_not_move_the_band() -> None:
+    loss = np.array([1.0, 0.8, 0.75, 0.5, 0.45])
+    before, after = (average_extrapolations(LADDER, np.append(loss[:4], last)) for last in (0.45, 99.0))
+    assert (before.low, before.high, before.weights) == (after.low, after.high, after.weights)
+    assert not after.inside

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,7 +8,14 @@ from scipy import optimize
 
 from finscale.core.errors import Fault
 from finscale.scalinglaws.fitting import fit
-from finscale.scalinglaws.forms import ALPHA_BOUNDS, N_PARAMETERS, fit_line, predict_form
+from finscale.scalinglaws.forms import (
+    ALPHA_BOUNDS,
+    N_PARAMETERS,
+    fit_line,
+    polynomial_basis,
+    predict_form,
+)
+from finscale.scalinglaws.joint import fit_joint
 
 LADDER = np.array([2e4, 6e4, 2e5, 6e5, 2e6, 6e6])
 
@@ -91,13 +100,15 @@ def test_too_few_points_are_a_status(n_points: int) -> None:
 
 def test_a_constant_n_is_a_status() -> None:
     found = fit([1e5] * 5, [1.0, 0.9, 1.1, 1.0, 0.8])
-    assert [form.status for form in found.forms] == ["ok", "constant_n", "constant_n"]
+    assert [form.status for form in found.forms] == ["ok", "constant_n", "constant_n", "constant_n"]
     assert found.extrapolations == ()
 
 
-def test_arrays_of_different_length_are_refused() -> None:
+def test_arrays_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(Fault, match="loss must have the shape of n_params"):
         fit([1e4, 1e5], [1.0])
+    with pytest.raises(Fault, match="fit must be given n_params, loss or n_params, n_tokens, loss"):
+        fit([1e4, 1e5])
 
 
 def test_many_lines_are_fitted_as_one_by_one() -> None:
@@ -107,3 +118,44 @@ def test_many_lines_are_fitted_as_one_by_one() -> None:
     alone = [fit_line(row, y) for row in z]
     assert together.rss == pytest.approx([float(line.rss) for line in alone])
     assert together.slope == pytest.approx([float(line.slope) for line in alone])
+
+
+def test_the_quadratic_is_least_squares_in_log_n() -> None:
+    loss = np.array([0.9, 0.7, 0.8, 0.5, 0.6, 0.9])
+    expected = np.polyfit(np.log10(LADDER), loss, 2)
+    found = fit(LADDER, loss).form("quadratic")
+    assert [found.parameters[name] for name in "QBE"] == pytest.approx(expected.tolist())
+    assert found.rss == pytest.approx(((np.polyval(expected, np.log10(LADDER)) - loss) ** 2).sum())
+    assert predict_form("quadratic", found.parameters, LADDER) == pytest.approx(
+        np.polyval(expected, np.log10(LADDER))
+    )
+
+
+def test_a_polynomial_basis_is_the_same_wherever_it_is_evaluated() -> None:
+    basis = polynomial_basis(LADDER, 2)
+    assert basis @ basis.T == pytest.approx(np.eye(3), abs=1e-12)
+    assert polynomial_basis(LADDER, 2, at=LADDER[[4, 1]]) == pytest.approx(basis[:, [4, 1]])
+
+
+def test_aicc_prefers_the_quadratic_for_a_u() -> None:
+    n = np.logspace(4, 8, 12)
+    noise = np.random.default_rng(0).normal(0, 0.01, 12)
+    assert fit(n, 1 + 0.05 * (np.log10(n) - 6) ** 2 + noise).preferred == "quadratic"
+
+
+def test_repeated_sizes_are_too_few_levels_for_a_bend() -> None:
+    found = fit([1e5, 1e5, 1e6, 1e6], [1.0, 0.9, 0.7, 0.8])
+    assert [form.status for form in found.forms] == ["ok", "ok", "too_few_levels", "too_few_levels"]
+    assert found.exponent.status == "too_few_budgets"
+
+
+def test_tokens_as_a_second_column_give_the_joint_law() -> None:
+    n, d = (values.ravel() for values in np.meshgrid([1e6, 1e7, 1e8], [1e8, 1e9, 1e10]))
+    loss = 1.7 + 400 / n**0.34 + 410 / d**0.28
+    assert fit(n, d, loss) == fit_joint(n, d, loss)
+    assert fit(n, np.full(9, 1e9), loss).status == "constant_d"
+
+
+def test_a_record_of_a_fit_can_be_written_as_json() -> None:
+    for loss in ([0.9, 0.7, 0.8, 0.5, 0.6, 0.4], [0.5] * 6, list(2 - 0.1 * np.log10(LADDER))):
+        json.dumps(fit(LADDER, loss).model_dump(mode="json"), allow_nan=False)

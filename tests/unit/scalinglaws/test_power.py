@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from finscale.scalinglaws.power import detectable_drop, power_of_drop
+from finscale.scalinglaws.power import detectable_drop, plan_power, power_of_drop
 from finscale.scalinglaws.trend import slope_test
 
 FOUR = np.array([4.3, 5.3, 6.3, 7.3])
@@ -32,3 +32,16 @@ def test_without_a_drop_power_is_the_level() -> None:
 def test_the_detectable_drop_grows_with_the_noise() -> None:
     one, two = (detectable_drop(FOUR, noise_sd=sd) for sd in (1.0, 2.0))
     assert two == pytest.approx(2 * one)
+
+
+def test_a_plan_names_its_drop_and_what_is_still_to_pay() -> None:
+    sizes = [2e8, 2e6, 2e7]
+    plan = plan_power(sizes, flops=[100.0, 1.0, 10.0], finished=[False, True, True], noise_sd=0.002)
+    assert plan.n_params == (2e6, 2e7, 2e8)
+    assert (plan.flops, plan.flops_left) == (111.0, 100.0)
+    assert plan.detectable_drop == pytest.approx(detectable_drop(np.log10(sizes), noise_sd=0.002))
+
+
+def test_a_plan_of_two_sizes_detects_nothing() -> None:
+    plan = plan_power([2e6, 2e7, 2e7], flops=[1, 1, 1], finished=[True] * 3, noise_sd=0.002)
+    assert plan.detectable_drop is None

@@ -78,6 +78,10 @@ def test_the_bounds_on_the_drop_are_the_one_sided_t_bounds_of_the_slope() -> Non
     assert found.drop == pytest.approx(line.slope * span, rel=1e-3)
     assert found.drop_upper == pytest.approx((line.slope + reach) * span, rel=1e-3)
     assert found.drop_lower == pytest.approx((line.slope - reach) * span, rel=1e-3)
+    both = stats.t.ppf(0.975, 2) * line.stderr
+    assert (found.slope_low, found.slope_high) == pytest.approx(
+        (line.slope - both, line.slope + both), rel=1e-3
+    )
 
 
 def test_the_overall_verdict_is_the_slope_of_the_horizon_averages() -> None:
@@ -246,3 +250,10 @@ def test_no_table_however_odd_raises(rows: list[dict]) -> None:
     assert "nan" not in spoken
     assert "None" not in spoken
     json.dumps(verdict.model_dump(mode="json"), allow_nan=False)
+
+
+def test_the_error_of_the_extrapolation_is_given_in_seed_sd() -> None:
+    verdict = scaling_verdict(table(rising, seed_sd=1e-3))
+    assert verdict.extrapolation_error_sd == pytest.approx(verdict.fit.extrapolation.error / verdict.seed_sd)
+    assert scaling_verdict(table(rising, n_seeds=1)).extrapolation_error_sd is None
+    assert scaling_verdict(table(rising, budgets=BUDGETS[:2])).extrapolation_error_sd is None

@@ -9,7 +9,7 @@ from finscale.core.errors import FinscaleError
 from finscale.search.best import BEST_FILE, best_of, best_trial, read_best_params, rebuild_best, write_best
 from finscale.search.config import SearchConfig
 
-SIX = SearchConfig(n_trials=6, n_random=2, sampler="random", executor="inline")
+SIX = SearchConfig(n_trials=6, n_random=2, sampler="sample", executor="inline")
 CELL = Cell.parse("20K", 1)
 VALUES = {0: 0.7, 1: 0.6, 2: 0.5, 3: 0.5, 4: 0.65, 5: 0.66}
 
@@ -24,7 +24,8 @@ def test_best_params_has_the_published_form(tmp_path: Path) -> None:
         "param_count": trial.user_attrs["n_params"],
     }
     names = ("learning_rate", "epochs", "weight_decay", "warmup_steps", "dropout")
-    assert found["training"] == {name: trial.params[name] for name in names}
+    known = {**trial.params, **trial.user_attrs}
+    assert found["training"] == {name: known[name] for name in names}
     assert found["batch_config"] == {"batch_size": 128, "accumulation_steps": 1, "effective_batch_size": 128}
     assert (found["best_val_loss"], found["n_trials"], found["trial_number"]) == (0.5, 6, 2)
     assert (found["arch_id"], found["config_hash"]) == (trial.user_attrs["arch_id"], IDENTITY.config_hash)

@@ -1,22 +1,22 @@
 """The promises of a search: exact totals, contiguous numbers, nothing lost, whatever is killed or stopped."""
 
+import functools
 import json
-import signal
-import subprocess
-import sys
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pytest
-import search_toys
 from optuna.trial import FrozenTrial, TrialState
 from search_toys import drive, toy_grid
-from toy_trials import is_alive, wait_until
 
+from finscale.search.attempts import Job
 from finscale.search.config import SearchConfig
 from finscale.search.driver import SearchEvent, trial_directory
+from finscale.search.executors import Executor, Finished, OnReport
 from finscale.search.extremes import forced_rows
+from finscale.search.outcomes import TrialOutcome
 from finscale.search.proposals import is_counted
 from finscale.search.study import load_study
 
@@ -24,7 +24,7 @@ SIX = SearchConfig(n_trials=6, n_random=2, executor="inline")
 
 
 def inline(n_trials: int, **changes: object) -> SearchConfig:
-    return SearchConfig(n_trials=n_trials, executor="inline", **changes)
+    return SearchConfig(**{"n_trials": n_trials, "executor": "inline", **changes})
 
 
 def outcomes(study: optuna.Study) -> list[str]:
@@ -52,9 +52,9 @@ def test_the_total_is_exact_and_numbers_are_contiguous(tmp_path: Path) -> None:
 
 
 def test_a_complete_study_asks_nothing_more_and_a_larger_total_only_the_rest(tmp_path: Path) -> None:
-    before = essence(drive(tmp_path, config=inline(6, sampler="random"))[1])
-    assert essence(drive(tmp_path, config=inline(6, sampler="random"))[1]) == before
-    after = essence(drive(tmp_path, config=inline(9, sampler="random"))[1])
+    before = essence(drive(tmp_path, config=inline(6, sampler="sample"))[1])
+    assert essence(drive(tmp_path, config=inline(6, sampler="sample"))[1]) == before
+    after = essence(drive(tmp_path, config=inline(9, sampler="sample"))[1])
     assert after[:6] == before
     assert len(after) == 9
 
@@ -130,18 +130,6 @@ def test_an_oom_is_final_after_three_halvings_and_the_search_goes_on(tmp_path: P
     assert (result.outcome, outcomes(study)) == ("complete", ["complete"] * 2 + ["oom"] + ["complete"] * 4)
 
 
-def test_an_odd_micro_batch_is_halved_rounding_up() -> None:
-    from finscale.archgrid.batching import split_batch
-    from finscale.search.driver import _halved
-
-    assert _halved(split_batch(11, effective_batch_size=128)) == {
-        "micro_batch_size": 6,
-        "accumulation_steps": 22,
-        "effective_batch_size": 128,
-        "activation_checkpointing": False,
-    }
-
-
 def test_a_killed_child_is_retried_as_an_oom_and_the_rest_is_untouched(tmp_path: Path) -> None:
     config = SearchConfig(n_trials=3, n_workers=1)
     _, study = drive(tmp_path, config=config, behaviours={1: "kill SIGKILL"})
@@ -184,7 +172,8 @@ def test_a_stop_leaves_the_trial_running_and_the_next_driver_adopts_it(tmp_path:
     assert (result.outcome, [trial.state for trial in study.trials]) == ("stopped", [TrialState.RUNNING])
     events: list[SearchEvent] = []
     _, study = drive(tmp_path, config=SIX, epochs=5, on_event=events.append)
-    assert [(event.kind, event.number) for event in events[:2]] == [("adopted", 0), ("finished", 0)]
+    told = [(event.kind, event.number) for event in events if event.kind != "progress"]
+    assert told[:2] == [("adopted", 0), ("finished", 0)]
     assert [trial.number for trial in study.trials] == list(range(6))
 
 
@@ -249,40 +238,164 @@ def make_running(directory: Path, trial: FrozenTrial) -> None:
         connection.execute("DELETE FROM trial_values WHERE trial_id=?", (trial._trial_id,))
 
 
-def test_a_driver_killed_at_any_moment_loses_nothing_and_leaves_no_orphans(tmp_path: Path) -> None:
-    n_trials = 12
-    finished: dict[int, dict] = {}
-    for n_before_kill in (3, 8):
-        kill_a_driver(tmp_path, n_trials, when_finished=n_before_kill)
-        study = load_study(tmp_path)
-        told = {trial.number: trial for trial in study.trials if trial.state.is_finished()}
-        assert {number: told[number].params for number in finished} == finished
-        finished = {number: trial.params for number, trial in told.items()}
-        assert all(children_are_gone(tmp_path, trial.number) for trial in study.trials)
-    config = SearchConfig(n_trials=n_trials, n_random=2, sampler="random", n_workers=2)
-    result, study = drive(tmp_path, config=config, epochs=10, seconds_per_epoch=0.0)
+# -- pruning ------------------------------------------------------------------------------------------------
+
+
+def pruned_search(n_trials: int = 20, **changes: object) -> SearchConfig:
+    usual = {"n_random": 3, "pruner": "asha", "pruning_min_epochs": 2, **changes}
+    return inline(n_trials, **usual)
+
+
+def test_a_pruned_trial_ends_early_counts_and_keeps_its_losses(tmp_path: Path) -> None:
+    result, study = drive(tmp_path, config=pruned_search(), epochs=6)
+    assert (result.outcome, len(study.trials)) == ("complete", 20)
+    pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
+    assert pruned
+    for trial in pruned:
+        found = trial.user_attrs
+        assert (found["outcome"], found["kind"]) == ("pruned", "sampler")
+        assert found["pruned_loss"] == trial.intermediate_values[found["pruned_epoch"]]
+        assert list(trial.intermediate_values) == list(range(1, found["pruned_epoch"] + 1))
+        assert (trial_directory(tmp_path, trial.number) / "epoch").read_text() == str(found["pruned_epoch"])
+    complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    assert all(list(trial.intermediate_values) == [1, 2, 3, 4, 5, 6] for trial in complete)
+    assert len(pruned) + len(complete) == 20
+
+
+def test_processes_prune_as_well(tmp_path: Path) -> None:
+    config = pruned_search(14, executor="process", n_workers=2)
+    result, study = drive(tmp_path, config=config, epochs=50, seconds_per_epoch=0.02)
+    pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
     assert result.outcome == "complete"
-    assert [trial.number for trial in study.trials] == list(range(n_trials))
-    assert outcomes(study) == ["complete"] * n_trials
-    assert {number: study.trials[number].params for number in finished} == finished
+    assert pruned
+    # on a busy machine one may end before it hears
+    assert min(int((trial_directory(tmp_path, t.number) / "epoch").read_text()) for t in pruned) < 50
 
 
-def kill_a_driver(directory: Path, n_trials: int, *, when_finished: int) -> None:
-    command = [sys.executable, search_toys.__file__, str(directory), str(n_trials)]
-    with subprocess.Popen(command) as driver:
-        wait_until(lambda: n_outcomes(directory) >= when_finished)
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
-    running = [trial.number for trial in load_study(directory).trials if trial.state == TrialState.RUNNING]
-    assert running, "the driver was killed after its last trial; it should have been killed before"
-    wait_until(lambda: all(children_are_gone(directory, number) for number in running), seconds=10)
+def test_without_a_pruner_no_losses_are_written_to_the_study(tmp_path: Path) -> None:
+    _, study = drive(tmp_path, config=SIX, epochs=2)
+    assert not any(trial.intermediate_values for trial in study.trials)
 
 
-def n_outcomes(directory: Path) -> int:
-    return len(list((directory / "trials").glob("*/outcome.json")))
+def test_a_trial_that_was_given_up_is_not_trained_on_by_the_next_driver(tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    given_up: list[int] = []
+
+    def die(event: SearchEvent) -> None:
+        if event.kind == "pruned":
+            given_up.append(event.number)
+            raise Killed
+
+    with pytest.raises(Killed):
+        drive(tmp_path, config=pruned_search(), epochs=6, on_event=die)
+    (number,) = given_up
+    at_kill = (trial_directory(tmp_path, number) / "epoch").read_text()
+    assert load_study(tmp_path).trials[number].state == TrialState.RUNNING
+    result, study = drive(tmp_path, config=pruned_search(), epochs=6)
+    assert (result.outcome, study.trials[number].state) == ("complete", TrialState.PRUNED)
+    assert (trial_directory(tmp_path, number) / "epoch").read_text() == at_kill
 
 
-def children_are_gone(directory: Path, number: int) -> bool:
-    path = trial_directory(directory, number) / "attempts"
-    pids = [int(line.split()[0]) for line in path.read_text().splitlines()] if path.exists() else []
-    return not any(is_alive(pid) for pid in pids)
+# -- batches ------------------------------------------------------------------------------------------------
+
+IN_BATCHES = SearchConfig(
+    n_trials=len(forced_rows(toy_grid())) + 5, n_random=1, n_workers=2, execution="deterministic_batches"
+)
+
+
+@pytest.fixture(scope="module")
+def in_batches(tmp_path_factory: pytest.TempPathFactory) -> list[tuple]:
+    return essence(drive(tmp_path_factory.mktemp("batches"), config=IN_BATCHES, jitter_s=0.1)[1])
+
+
+def test_batches_propose_the_same_whoever_is_faster(tmp_path: Path, in_batches: list[tuple]) -> None:
+    _, study = drive(tmp_path, config=IN_BATCHES, jitter_s=0.3)
+    assert essence(study) == in_batches
+    assert [kind for *_, kind, _ in in_batches].count("sampler") == 4
+
+
+def test_a_batch_is_told_in_the_order_of_its_numbers_once_all_of_it_has_ended(tmp_path: Path) -> None:
+    told: list[int] = []
+    asked: list[tuple[int, int]] = []
+
+    def listen(event: SearchEvent) -> None:
+        if event.kind == "finished":
+            told.append(event.number)
+        if event.kind == "asked":
+            asked.append((event.number, len(told)))
+
+    drive(tmp_path, config=IN_BATCHES, jitter_s=0.2, on_event=listen)
+    assert told == list(range(IN_BATCHES.n_trials))
+    assert asked == [(number, number - number % 2) for number in range(IN_BATCHES.n_trials)]
+
+
+@pytest.mark.parametrize("moment", [("asked", 8), ("finished", 8), ("finished", 9)])
+def test_an_interrupted_search_in_batches_equals_an_uninterrupted_one(
+    tmp_path: Path, in_batches: list[tuple], moment: tuple[str, int]
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(event: SearchEvent) -> None:
+        if (event.kind, event.number) == moment:
+            raise Killed
+
+    with pytest.raises(Killed):
+        drive(tmp_path, config=IN_BATCHES, on_event=die)
+    assert essence(drive(tmp_path, config=IN_BATCHES, jitter_s=0.1)[1]) == in_batches
+
+
+class InTurns(Executor):
+    """Runs pairs of trials one after the other, the faster one first, without a process."""
+
+    def __init__(self, on_report: OnReport, *, faster: int) -> None:
+        super().__init__(n_slots=2, on_report=on_report)
+        self._faster, self._jobs, self._cancelled = faster, dict[int, Job](), set[int]()
+
+    def submit(self, job: Job) -> None:
+        self._jobs[job.number] = job
+
+    def poll(self, timeout_s: float) -> list[Finished]:
+        ended = [self._run(number) for number in sorted(self._jobs, key=lambda n: n % 2 != self._faster)]
+        self._jobs.clear()
+        return ended
+
+    def _run(self, number: int) -> Finished:
+        value = self._jobs[number].payload["value"]
+        for epoch in range(1, 7):
+            if number in self._cancelled:
+                return Finished(number, TrialOutcome(outcome="stopped"), 0.0)
+            self._on_report(number, {"epoch": epoch, "val_loss": value + 1 / epoch})
+        return Finished(number, TrialOutcome(outcome="complete", value=value), 0.0)
+
+    def cancel(self, number: int) -> None:
+        self._cancelled.add(number)
+
+    def close(self) -> None:
+        self._jobs.clear()
+
+
+@pytest.mark.parametrize("faster", [0, 1])
+def test_in_batches_a_trial_is_judged_by_those_of_earlier_batches_alone(tmp_path: Path, faster: int) -> None:
+    n_forced = len(forced_rows(toy_grid()))
+    n = 6 * math.ceil((n_forced + 1) / 6)
+    # at the rung there is room for n / 3 and one place is left: alone either of the pair takes it
+    earlier = {k: 0.1 if k < n // 3 - 1 else 0.9 for k in range(n)}
+    config = pruned_search(
+        n + 4,
+        n_random=n - n_forced,
+        executor="process",
+        n_workers=2,
+        execution="deterministic_batches",
+    )
+    _, study = drive(
+        tmp_path,
+        config=config,
+        behaviours={**earlier, n: 0.3, n + 1: 0.2, n + 2: 0.95, n + 3: 0.95},
+        epochs=6,
+        executor=functools.partial(InTurns, faster=faster),
+    )
+    ends = [trial.state for trial in study.trials[n:]]
+    assert ends == [TrialState.COMPLETE] * 2 + [TrialState.PRUNED] * 2

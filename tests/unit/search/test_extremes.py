@@ -44,3 +44,11 @@ def test_a_row_that_is_two_corners_is_forced_once() -> None:
     grid = pd.DataFrame([a_row("wide", 128, 2, 4), a_row("deep", 32, 16, 4)])
     assert forced_rows(grid) == ("deep", "wide")
     assert forced_rows(grid.iloc[:1]) == ()
+
+
+def test_a_corner_has_the_most_frequent_options() -> None:
+    plain = [a_row("z", 64, 4, 8), a_row("y", 128, 4, 8), a_row("x", 256, 4, 8)]
+    table = pd.DataFrame([*plain, a_row("a", 64, 4, 8), a_row("b", 256, 4, 8)])
+    options = table.assign(positions=[{"kind": "rope"}] * 3 + [{"kind": "alibi"}] * 2)
+    assert forced_rows(options) == ("z", "x")
+    assert forced_rows(table) == ("a", "b")

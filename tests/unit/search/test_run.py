@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,86 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from optuna.trial import TrialState
+from search_cells import CELL, DEFAULTS, EXPERIMENT, search, small
 
-from finscale.archgrid.enumerate import enumerate_grid
-from finscale.core.budgets import Cell
 from finscale.core.errors import FinscaleError
-from finscale.models.config import PatchTSTConfig
 from finscale.search.best import read_best_params
-from finscale.search.config import SearchConfig
 from finscale.search.driver import SearchEvent, trial_directory
-from finscale.search.run import SearchResult, run_search
 from finscale.search.space import Dimension, SearchSpace
 from finscale.search.study import load_study
 from finscale.training.config import ExecutionConfig
 from finscale.training.loop import train
 from finscale.training.run_spec import Provenance, read_run_spec
-from finscale.windows.data import WindowData, WindowSpec, load_windows, save_windows
-from finscale.windows.experiment import DataConfig, ExperimentConfig
-from finscale.windows.standardize import Standardizer
-
-CONTEXT, FEATURES = 8, ("a", "b", "c")
-CELL = Cell.parse("5K", 1)
-EXPERIMENT = ExperimentConfig(
-    name="tiny", title="Tiny", data=DataConfig(task="direction", context_length=CONTEXT)
-)
-SPACE = SearchSpace(epochs=Dimension(choices=(1, 2)), warmup_steps=Dimension(choices=(1, 2)))
-DEFAULTS = {"effective_batch_size": 32, "patience": 5}
-BASE = PatchTSTConfig(d_model=8, n_layers=2, n_heads=2, d_ff=16, patch_length=4, stride=2)
-
-
-def small(**changes: Any) -> SearchConfig:
-    usual = {"n_trials": 4, "n_random": 10, "executor": "inline", "space": SPACE, "batch_provider": "table"}
-    return SearchConfig(**{**usual, **changes})
-
-
-@pytest.fixture(scope="module")
-def rows() -> pd.DataFrame:
-    return enumerate_grid(CELL.n_budget, n_features=len(FEATURES), context_length=CONTEXT, base=BASE).iloc[:6]
-
-
-@pytest.fixture(scope="module")
-def windows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    n, random = 200, np.random.default_rng(0)
-    splits = np.split(np.arange(CONTEXT - 1, n), [120, 150, 170])
-    data = WindowData(
-        values=random.standard_normal((n, len(FEATURES))).astype(np.float32),
-        targets=(random.random(n) < 0.4).astype(np.float32),
-        dates=np.datetime64("2001-01-01", "ns") + np.arange(n) * np.timedelta64(1, "D"),
-        origins=dict(zip(("train", "val_select", "val_score", "test"), splits, strict=True)),
-        spec=WindowSpec(
-            experiment="tiny",
-            task="direction",
-            touch="high",
-            horizon=1,
-            context_length=CONTEXT,
-            features=FEATURES,
-            data_hash="synthetic",
-            title="Tiny",
-        ),
-        standardizer=Standardizer(mean=np.zeros(3), std=np.ones(3)),
-    )
-    directory = tmp_path_factory.mktemp("windows")
-    save_windows(directory, data)
-    return directory
-
-
-def search(
-    directory: Path, rows: pd.DataFrame, windows: Path, config: SearchConfig | None = None, **changes: Any
-) -> SearchResult:
-    usual: Mapping[str, Any] = {
-        "experiment": EXPERIMENT,
-        "cell": CELL,
-        "grid": rows,
-        "windows_directory": windows,
-        "study_directory": directory,
-        "execution": ExecutionConfig(device="cpu"),
-        "training_defaults": DEFAULTS,
-        "provenance": Provenance(data_hash="synthetic"),
-        "baselines": {"base_rate": 0.68},
-        "seed": 42,
-    }
-    return run_search(config or small(), **{**usual, **changes})
+from finscale.windows.data import load_windows
 
 
 def test_a_search_leaves_its_files_and_says_where_it_stands(
@@ -192,7 +122,7 @@ def test_what_makes_trials_comparable_may_not_change(
 def test_how_it_is_searched_may_change(tmp_path: Path, rows: pd.DataFrame, windows: Path) -> None:
     search(tmp_path, rows, windows, small(n_trials=1))
     title = EXPERIMENT.model_copy(update={"title": "Another title", "wandb_project": "scaling"})
-    config = small(n_trials=2, sampler="random", n_random=3, max_failures=1)
+    config = small(n_trials=2, sampler="sample", n_random=3, max_failures=1)
     other = Provenance(data_hash="synthetic", environment="cluster", commit="abc")
     result = search(tmp_path, rows, windows, config, experiment=title, provenance=other)
     assert result.n_finished == 2

@@ -1,6 +1,7 @@
 """Toy trials that children import: nothing here that takes time to import."""
 
 import os
+import random
 import signal
 import sys
 import time
@@ -26,9 +27,9 @@ def toy_trial(
     for epoch in range(int(path.read_text()) if path.exists() else 0, payload["epochs"]):
         if should_stop():
             return {"outcome": "stopped"}
-        time.sleep(payload["seconds_per_epoch"])
+        time.sleep(payload["seconds_per_epoch"] + random.random() * payload.get("jitter_s", 0.0))
         write_text(path, str(epoch + 1))
-        report({"epoch": epoch + 1})
+        report({"epoch": epoch + 1, "val_loss": payload["value"] + 1 / (epoch + 1)})
     return {"outcome": "complete", "value": payload["value"], "metrics": {"stopped_epoch": payload["epochs"]}}
 
 

@@ -11,7 +11,7 @@ from finscale.search.finals import train_final
 from finscale.search.objective import train_trial
 from finscale.training.__main__ import main
 from finscale.training.config import ExecutionConfig
-from finscale.training.event_log import logged
+from finscale.training.event_log import logged, read_events
 from finscale.training.events import CheckpointSaved, Event, Resumed, ignore
 from finscale.training.loop import never
 from finscale.training.result import TrainingResult
@@ -82,6 +82,15 @@ def test_a_line_that_a_kill_cut_short_spoils_no_other(tmp_path: Path, whole: int
     for _ in range(2):
         logged(tmp_path, ignore)(Resumed(path="a", step=2, epochs_done=1))
     assert _kinds(tmp_path) == ["CheckpointSaved"] * whole + ["Resumed"] * 2
+
+
+def test_events_are_read_back_up_to_where_a_kill_cut_them_short(tmp_path: Path) -> None:
+    assert list(read_events(tmp_path)) == []
+    for _ in range(2):
+        logged(tmp_path, ignore)(SAVED)
+    with (tmp_path / "events.jsonl").open("ab") as file:
+        file.write('{"event": "Ché'.encode()[:-1])
+    assert [said["event"] for said in read_events(tmp_path)] == ["CheckpointSaved"] * 2
 
 
 def _trial(spec: RunSpec, windows: Path, folder: Path) -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from finscale.training.result import TrainingResult
 from finscale.training.run_spec import RunSpec, fingerprint, read_run_spec
 from finscale.training.stepper import Stepper
 from finscale.windows.data import WindowData
+from finscale.windows.view import WindowView, view_windows
 
 Specs = Callable[..., RunSpec]
 Windows = Callable[..., WindowData]
@@ -396,3 +398,18 @@ def test_a_wrong_parameter_count_is_refused_before_training(
     spec = make_spec(data)
     with pytest.raises(FinscaleError, match=rf"n_params must equal the built model's {spec.n_params}"):
         train_tiny(spec.model_copy(update={"n_params": spec.n_params + 1}), data)
+
+
+def test_a_run_reads_its_view_whether_it_is_handed_all_windows_or_the_view(
+    make_data: Windows, make_spec: Specs, train_tiny: Trains, tmp_path: Path
+) -> None:
+    data, view = make_data(), WindowView(features=("c", "a"), context_length=6)
+    spec = make_spec(view_windows(data, view)).model_copy(
+        update={"view": view, "experiment": make_spec(data).experiment}
+    )
+    whole = train_tiny(spec, data, name="whole")
+    assert _numbers(train_tiny(spec, view_windows(data, view), name="seen")) == _numbers(whole)
+    other = np.array(data.values)
+    other[:, 1] = 7.0
+    unread = dataclasses.replace(data, values=other)
+    assert _numbers(train_tiny(spec, unread, name="unread")) == _numbers(whole)

@@ -8,8 +8,16 @@ import yaml
 
 from finscale.archgrid.batching import split_batch
 from finscale.core.errors import Fault, FinscaleError
-from finscale.training.run_spec import RunSpec, check_data, fingerprint, read_run_spec, write_run_spec
+from finscale.training.run_spec import (
+    RunSpec,
+    check_data,
+    fingerprint,
+    plan_run,
+    read_run_spec,
+    write_run_spec,
+)
 from finscale.windows.data import WindowData
+from finscale.windows.view import WindowView, view_windows
 
 Specs = Callable[..., RunSpec]
 Windows = Callable[..., WindowData]
@@ -126,6 +134,43 @@ def test_an_architecture_that_is_not_its_arch_id_is_refused(make_data: Windows, 
     wider = spec.model.model_copy(update={"d_ff": 32})
     with pytest.raises(FinscaleError, match=r"run_spec\.arch_id must"):
         check_data(spec.model_copy(update={"model": wider}), make_data())
+
+
+def test_a_view_is_part_of_the_fingerprint_only_where_there_is_one(
+    make_data: Windows, make_spec: Specs
+) -> None:
+    plain = make_spec(make_data())
+    views = [WindowView(features=("a", "b")), WindowView(features=("a", "c")), WindowView(context_length=6)]
+    viewed = [plain.model_copy(update={"view": view}) for view in views]
+    assert len({fingerprint(spec) for spec in (plain, *viewed)}) == 1 + len(views)
+    assert fingerprint(plain) == "74e1d718ffa6"
+
+
+def test_the_architecture_of_a_view_is_counted_as_the_view_shows_it(
+    make_data: Windows, make_spec: Specs, tmp_path: Path
+) -> None:
+    data, view = make_data(), WindowView(features=("c", "a"), context_length=6)
+    plain = make_spec(data)
+    spec = plan_run(
+        plain.model,
+        plain.training,
+        experiment=plain.experiment,
+        cell=plain.cell,
+        n_features=data.n_features,
+        batch=plain.batch,
+        seed=plain.seed,
+        view=view,
+        provenance=plain.provenance,
+    )
+    alone = make_spec(view_windows(data, view))
+    assert (spec.arch_id, spec.n_params) == (alone.arch_id, alone.n_params) != (plain.arch_id, plain.n_params)
+    write_run_spec(tmp_path / "trial_0001.yaml", spec)
+    assert read_run_spec(tmp_path / "trial_0001.yaml") == spec
+    check_data(spec, view_windows(data, view))
+    with pytest.raises(FinscaleError) as caught:
+        check_data(spec, data)
+    wrong = ("context_length", "view.features", "min_context_length", "arch_id")
+    assert all(f"run_spec.{name} must" in str(caught.value) for name in wrong), str(caught.value)
 
 
 def test_a_trial_file_is_plain_yaml(spec: RunSpec) -> None:

@@ -5,7 +5,7 @@ import torch
 
 from finscale.core.errors import Fault, FinscaleError
 from finscale.runtime.definition import TrainingSettings
-from finscale.search.space import SearchSpace
+from finscale.search.space import PUBLISHED_SPACE
 from finscale.training import config
 from finscale.training.config import (
     SMOKE_TEST_DEFAULTS,
@@ -85,7 +85,7 @@ def test_class_weights_can_be_typed_on_a_command_line(typed: object, read: objec
 
 
 def test_conf_offers_every_training_field_that_is_not_searched_with_its_type_and_default() -> None:
-    names = TrainingConfig.model_fields.keys() - SearchSpace.model_fields.keys()
+    names = TrainingConfig.model_fields.keys() - PUBLISHED_SPACE.keys()
     assert names <= TrainingSettings.model_fields.keys()
     shared = TrainingSettings(n_seeds=2, optimizer="sgd", momentum=0.9).shared
     searched = {"learning_rate": 0.1, "epochs": 1, "weight_decay": 0.0, "warmup_steps": 0}

@@ -12,6 +12,7 @@ from finscale.training.events import Event, Started
 from finscale.training.run_spec import RunSpec
 from finscale.training.winner import SeedRun, date_loss_rows, run_rows, seeds_of, train_seed, winner_spec
 from finscale.windows.data import WindowData
+from finscale.windows.view import WindowView
 
 CPU = ExecutionConfig(device="cpu")
 
@@ -88,16 +89,15 @@ def test_rows_say_what_ran_with_one_row_a_split(
 
 def test_the_winners_specification_counts_its_own_parameters(make_data: Callable[..., WindowData]) -> None:
     data = make_data()
-    base = PatchTSTConfig(d_model=8, n_layers=1, n_heads=2, d_ff=16, patch_length=4, stride=2)
+    model = PatchTSTConfig(d_model=16, n_layers=2, n_heads=4, d_ff=32, patch_length=4, stride=2)
     searched = {"learning_rate": 1e-3, "epochs": 2, "weight_decay": 0.0, "warmup_steps": 1, "dropout": 0.25}
     from finscale.training.run_spec import Provenance
     from finscale.windows.experiment import DataConfig, ExperimentConfig
 
     spec = winner_spec(
-        {"d_model": 16, "n_layers": 2, "n_heads": 4, "d_ff": 32},
+        model,
         searched,
-        base=base,
-        shared={"patience": 3, "effective_batch_size": 64},
+        shared={"patience": 3, "effective_batch_size": 64, "epochs": 9},
         experiment=ExperimentConfig(
             name="tiny", title="t", data=DataConfig(task="direction", context_length=8)
         ),
@@ -106,14 +106,16 @@ def test_the_winners_specification_counts_its_own_parameters(make_data: Callable
         batch_provider="table",
         execution=CPU,
         seed=3,
+        view=WindowView(features=("a", "b"), context_length=6),
         provenance=Provenance(data_hash=data.spec.data_hash),
     )
     from finscale.models.registry import build_model
 
-    model = build_model(spec.model, n_features=data.n_features, context_length=8, seed=0)
-    assert spec.n_params == sum(weights.numel() for weights in model.parameters())
-    assert (spec.model.d_model, spec.model.patch_length, spec.model.dropout) == (16, 4, 0.25)
+    built = build_model(spec.model, n_features=2, context_length=6, seed=0)
+    assert spec.n_params == sum(weights.numel() for weights in built.parameters())
+    assert spec.model == model.model_copy(update={"dropout": 0.25})
     assert (spec.training.patience, spec.batch.effective_batch_size) == (3, 64)
+    assert spec.training.epochs == 2
 
 
 def test_seeds_are_fresh_distinct_and_reproducible() -> None:

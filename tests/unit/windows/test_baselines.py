@@ -7,13 +7,16 @@ import arch.data.nasdaq
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from finscale.core.errors import Fault
 from finscale.features.bars import validate_bars
 from finscale.metrics.classification import log_loss_rows
 from finscale.metrics.probabilistic import pinball_rows, quantile_name
+from finscale.training.scoring import scoring_of
 from finscale.windows import trees
 from finscale.windows.baselines import BASELINES, baseline_scores, baseline_table
+from finscale.windows.batches import DeviceWindows
 from finscale.windows.build import build_windows
 from finscale.windows.data import WindowData
 from finscale.windows.experiment import QUANTILE_LEVELS, DataConfig, ExperimentConfig, SplitConfig
@@ -486,3 +489,15 @@ def test_a_missing_forecast_is_a_fault_and_not_a_gap(built: dict) -> None:
     scale[data.origins["test"][:3]] = np.nan
     with pytest.raises(Fault, match="baseline climatology must forecast every origin, got none at 3 of"):
         baseline_table(dataclasses.replace(data, scale=scale), bars)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_runs_excess_is_measured_from_is_the_baseline_of_its_name(
+    built: dict[tuple[str, str], tuple[WindowData, pd.DataFrame]], kind: str
+) -> None:
+    data, bars = built[kind, "single"]
+    scoring, table = scoring_of(data.spec), baseline_table(data, bars)
+    rows = table[(table["split"] == "test") & (table["baseline"] == scoring.measure.reference)]
+    y = DeviceWindows(data, "cpu").targets(torch.from_numpy(data.origins["test"])).numpy()
+    said = scoring.reference_rows(data, y.astype(np.float64)).columns[scoring.measure.column]
+    np.testing.assert_allclose(said, rows[scoring.measure.column], rtol=1e-5)

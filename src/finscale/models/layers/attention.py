@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from finscale.models.layers.counts import bands
 from finscale.models.layers.few_keys import has_few_keys, mix_few_keys
+from finscale.models.layers.key_values import KeyValues, Seen, evicted, joined
 from finscale.models.layers.positions import Positions, Related, apply_rotary
 
 __all__ = ["Attention", "KeyValues", "Place", "attend"]
@@ -53,32 +54,12 @@ class Place:
             return queries, keys
         return apply_rotary(queries, *self.rotary), apply_rotary(keys, *self.rotary)
 
-    def relate(self, queries: Tensor, keys: Tensor, *, first_key: int, causal: bool) -> Related:
-        """Let queries meet a run of keys, the last of which are their own."""
-        run = slice(first_key, first_key + keys.shape[2])
-        steps = torch.arange(run.start, run.stop, device="cpu") if self.steps is None else self.steps[run]
+    def relate(self, queries: Tensor, keys: Tensor, *, seen: Seen, causal: bool) -> Related:
+        """Let queries meet the keys that are seen, the last of which are their own."""
+        steps = torch.arange(seen.stop, device="cpu") if self.steps is None else self.steps
+        steps = seen.of(steps, dim=0)
         own = steps[keys.shape[2] - queries.shape[2] :]
         return self.positions.relate(queries, keys, own, steps, causal=causal)
-
-
-@dataclass(frozen=True)
-class KeyValues:
-    """What attention remembers of the tokens before a chunk.
-
-    Parameters
-    ----------
-    keys, values : Tensor
-        (B, G, S, h); keys already turned by their positions.
-    steps : Tensor or None
-        Absolute index of each token, where the call gave its place.
-    real : Tensor or None
-        False where a token was padding; None when none was.
-    """
-
-    keys: Float[Tensor, "B G S h"]
-    values: Float[Tensor, "B G S h"]
-    steps: Int[Tensor, " S"] | None = None
-    real: Bool[Tensor, "B S"] | None = None
 
 
 class Attention(nn.Module):
@@ -110,6 +91,7 @@ class Attention(nn.Module):
         *,
         causal: bool = False,
         window_size: int | None = None,
+        n_sinks: int = 0,
         place: Place | None = None,
         mask: Bool[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B T D"]:
@@ -123,6 +105,8 @@ class Attention(nn.Module):
             Whether a token sees only itself and what came before it.
         window_size : int or None
             Tokens that a token sees at most, itself and those just before it; needs ``causal``.
+        n_sinks : int
+            First tokens of the sequence that it sees as well, wherever the window stands.
         place : Place or None
             Where the tokens stand; None leaves order to ``causal``.
         mask : Tensor or None
@@ -134,7 +118,12 @@ class Attention(nn.Module):
             return self.output(mix_few_keys(projected_BTX, n_heads=self.n_heads))
         queries, keys, values = self._heads(projected_BTX, place)
         mixed_BHTh = attend(
-            queries, keys, values, causal=causal, window_size=window_size, real=mask, place=place
+            *(queries, keys, values),
+            causal=causal,
+            window_size=window_size,
+            n_sinks=n_sinks,
+            real=mask,
+            place=place,
         )
         return self.output(mixed_BHTh.transpose(1, 2).flatten(2))
 
@@ -144,21 +133,27 @@ class Attention(nn.Module):
         past: KeyValues | None,
         *,
         window_size: int | None = None,
+        n_sinks: int = 0,
         place: Place | None = None,
         mask: Bool[Tensor, "B T"] | None = None,
     ) -> tuple[Float[Tensor, "B T D"], KeyValues]:
         """Go on with a causal sequence: mix the next tokens with the past, and return the longer past.
 
-        With a window the past keeps ``window_size - 1`` tokens, all that the next one can see. ``place``
-        names the steps of the new tokens.
+        With a window the past keeps ``window_size - 1`` tokens and the sinks, all that the next one can see.
+        ``place`` names the steps of the new tokens.
         """
         queries, keys, values = self._heads(self.query_key_value(x_BTD), place)
-        now = _joined(past, KeyValues(keys, values, None if place is None else place.steps, mask))
+        now = joined(past, KeyValues(keys, values, None if place is None else place.steps, mask))
         here = None if place is None else replace(place, steps=now.steps)
         mixed_BHTh = attend(
-            queries, now.keys, now.values, causal=True, window_size=window_size, real=now.real, place=here
+            *(queries, now.keys, now.values),
+            causal=True,
+            window_size=window_size,
+            n_sinks=n_sinks,
+            real=now.real,
+            place=here,
         )
-        return self.output(mixed_BHTh.transpose(1, 2).flatten(2)), _evicted(now, window_size)
+        return self.output(mixed_BHTh.transpose(1, 2).flatten(2)), evicted(now, window_size, n_sinks)
 
     def _heads(self, projected_BTX: Tensor, place: Place | None) -> tuple[Tensor, Tensor, Tensor]:
         n_groups = self.n_kv_heads
@@ -175,30 +170,33 @@ def attend(
     *,
     causal: bool,
     window_size: int | None = None,
+    n_sinks: int = 0,
     real: Bool[Tensor, "B S"] | None = None,
     place: Place | None = None,
 ) -> Float[Tensor, "B H T h"]:
     """Return every query's mix of the values; the queries are the last T of the S tokens.
 
-    A window is cut into bands of queries, each with the keys it can see: exact, and flat in memory.
+    A window is cut into bands of queries, each with the keys it can see: exact, and flat in memory. The S
+    tokens begin with the sinks; those evicted after them have left no gap.
 
     Parameters
     ----------
     queries, keys, values : Tensor
         Of each head, already turned.
-    causal, window_size, place : bool, int or None, Place or None
+    causal, window_size, n_sinks, place : bool, int or None, int, Place or None
         As in `Attention`; the place has the steps of all keys.
     real : Tensor or None
         False where a key is padding.
     """
     n_queries, n_keys, mixed = queries.shape[2], keys.shape[2], []
     for first, stop, low in bands(n_queries=n_queries, n_keys=n_keys, window_size=window_size):
-        seen = slice(low, n_keys - n_queries + stop)
-        band = Related(queries[:, :, first:stop], keys[:, :, seen])
-        allowed = _allowed(band, causal, window_size, None if real is None else real[:, seen])
+        seen = Seen(min(n_sinks, low), low, n_keys - n_queries + stop)
+        band = Related(queries[:, :, first:stop], seen.of(keys, dim=2))
+        view = None if window_size is None else (window_size, n_sinks)
+        allowed = _allowed(band, causal, view, None if real is None else seen.of(real, dim=1))
         if place is not None:
-            band = place.relate(band.queries, band.keys, first_key=low, causal=causal)
-        mixed.append(_mix(band, values[:, :, seen], allowed, causal))
+            band = place.relate(band.queries, band.keys, seen=seen, causal=causal)
+        mixed.append(_mix(band, seen.of(values, dim=2), allowed, causal))
     return mixed[0] if len(mixed) == 1 else torch.cat(mixed, dim=2)
 
 
@@ -220,59 +218,39 @@ def _mix(band: Related, values: Tensor, allowed: Tensor | None, causal: bool) ->
     return mixed_BHTk[..., : values.shape[3]]
 
 
-def _allowed(band: Related, causal: bool, window_size: int | None, real_BS: Tensor | None) -> Tensor | None:
+def _allowed(
+    band: Related, causal: bool, view: tuple[int, int] | None, real_BS: Tensor | None
+) -> Tensor | None:
     """Return True where a query may look at a key, or None where SDPA's own causal rule says it all.
 
     An explicit mask keeps the fastest kernels away. Padding looks at itself, lest its softmax be empty.
     """
     n_queries, n_keys = band.queries.shape[2], band.keys.shape[2]
-    narrow = window_size is not None and window_size < n_keys
+    narrow = view is not None and sum(view) < n_keys
     if real_BS is None and not narrow and (not causal or n_queries in (1, n_keys)):
         return None
-    seen_TS, past = _seen(band, causal, window_size), n_keys - n_queries
+    seen_TS, past = _seen(band, causal, view), n_keys - n_queries
     if real_BS is None:
         return seen_TS
     return real_BS[:, None, None, :] & seen_TS | torch.ones_like(seen_TS).tril(past).triu(past)
 
 
-def _seen(band: Related, causal: bool, window_size: int | None) -> Bool[Tensor, "T S"]:
-    """Return True where a query may look by its place alone; the queries are the last of the keys."""
+def _seen(band: Related, causal: bool, view: tuple[int, int] | None) -> Bool[Tensor, "T S"]:
+    """Return True where a query may look by its place alone; the queries are the last of the keys.
+
+    The view is the size of a window and how many of the first keys are sinks.
+    """
     n_queries, n_keys = band.queries.shape[2], band.keys.shape[2]
     seen_TS = torch.ones(n_queries, n_keys, dtype=torch.bool, device=band.keys.device)
     if causal:
         seen_TS = seen_TS.tril(n_keys - n_queries)
-    return seen_TS if window_size is None else seen_TS.triu(n_keys - n_queries - window_size + 1)
+    if view is None:
+        return seen_TS
+    window_size, n_sinks = view
+    recent_TS = seen_TS.triu(n_keys - n_queries - window_size + 1)
+    recent_TS[:, :n_sinks] = seen_TS[:, :n_sinks]
+    return recent_TS
 
 
 def _masked(bias: Tensor, allowed: Tensor) -> Tensor:
     return torch.where(allowed, bias, -math.inf)
-
-
-def _joined(past: KeyValues | None, now: KeyValues) -> KeyValues:
-    if past is None:
-        # a copy: queries, keys and values are views of one tensor, and a view would keep all of it alive
-        return replace(now, keys=now.keys.clone(), values=now.values.clone())
-    steps = None if past.steps is None or now.steps is None else torch.cat((past.steps, now.steps))
-    real = None
-    if past.real is not None or now.real is not None:
-        real = torch.cat((_real(past), _real(now)), dim=1)
-    keys, values = torch.cat((past.keys, now.keys), dim=2), torch.cat((past.values, now.values), dim=2)
-    return KeyValues(keys, values, steps, real)
-
-
-def _real(tokens: KeyValues) -> Tensor:
-    if tokens.real is not None:
-        return tokens.real
-    n_windows, _, n_tokens, _ = tokens.keys.shape
-    return torch.ones(n_windows, n_tokens, dtype=torch.bool, device=tokens.keys.device)
-
-
-def _evicted(past: KeyValues, window_size: int | None) -> KeyValues:
-    """Return a copy of what a window can still see: a view would keep all of it alive."""
-    n_tokens = past.keys.shape[2]
-    if window_size is None or window_size > n_tokens:
-        return past
-    kept = slice(n_tokens - window_size + 1, None)
-    steps = None if past.steps is None else past.steps[kept].clone()
-    real = None if past.real is None else past.real[:, kept].clone()
-    return KeyValues(past.keys[:, :, kept].clone(), past.values[:, :, kept].clone(), steps, real)

@@ -14,7 +14,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from finscale.models.attractor_config import AttractorConfig
 from finscale.models.layers.attention import Attention, KeyValues, Place
+from finscale.models.layers.attractor import Attractor
 from finscale.models.layers.convolution import CausalConvolution
 from finscale.models.layers.dropout import Dropout
 from finscale.models.layers.feed_forward import Activation, FeedForward
@@ -35,18 +37,22 @@ class BlockState:
         The last tokens (B, taps - 1, D) that the convolution looks back at.
     n_seen : int
         Tokens read so far, evicted ones included: the position of the next one.
+    attractor : Tensor or None
+        What an attractor remembers (B, H, k, h), where the block has one.
     """
 
     attention: KeyValues | None = None
     convolution: Tensor | None = None
     n_seen: int = 0
+    attractor: Tensor | None = None
 
     @property
     def n_bytes(self) -> int:
         """Bytes of memory that this state keeps alive."""
         past = self.attention
         kept = () if past is None else (past.keys, past.values, past.steps, past.real)
-        return sum(x.untyped_storage().nbytes() for x in (self.convolution, *kept) if x is not None)
+        held = (self.convolution, self.attractor, *kept)
+        return sum(x.untyped_storage().nbytes() for x in held if x is not None)
 
 
 class Block(nn.Module):
@@ -71,6 +77,8 @@ class Block(nn.Module):
         Pre-norm; False norms each sum instead, ``x = norm(x + attention(x))`` (Vaswani et al. 2017).
     bias : bool
         Whether the linear maps carry biases.
+    attractor : AttractorConfig or None
+        Of a state that reads what attention reads and adds to what it says; for causal sequences.
 
     Notes
     -----
@@ -91,12 +99,14 @@ class Block(nn.Module):
         norm: Norm = "layer_norm",
         norm_first: bool = True,
         bias: bool = True,
+        attractor: AttractorConfig | None = None,
     ) -> None:
         super().__init__()
         self.norm_first = norm_first
         self.attention_norm = build_norm(norm, d_model)
         self.convolution = CausalConvolution(d_model, conv_taps) if conv_taps else None
         self.attention = Attention(d_model, n_heads, n_kv_heads=n_kv_heads, bias=bias)
+        self.attractor = Attractor(d_model, n_heads, attractor, bias=bias) if attractor else None
         self.feed_forward_norm = build_norm(norm, d_model)
         self.feed_forward = FeedForward(d_model, d_ff, activation=activation, bias=bias)
         self.dropout = Dropout(dropout)
@@ -107,6 +117,7 @@ class Block(nn.Module):
         *,
         causal: bool = False,
         window_size: int | None = None,
+        n_sinks: int = 0,
         place: Place | None = None,
         mask: Bool[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B T D"]:
@@ -114,7 +125,11 @@ class Block(nn.Module):
         read_BTD = self._read(x_BTD, self.attention_norm)
         if self.convolution is not None:
             read_BTD = read_BTD + self.convolution(_without_padding(read_BTD, mask))
-        mixed_BTD = self.attention(read_BTD, causal=causal, window_size=window_size, place=place, mask=mask)
+        mixed_BTD = self.attention(
+            read_BTD, causal=causal, window_size=window_size, n_sinks=n_sinks, place=place, mask=mask
+        )
+        if self.attractor is not None:
+            mixed_BTD = mixed_BTD + self.attractor(read_BTD, place=place, mask=mask)
         return self._feed(self._add(x_BTD, mixed_BTD, self.attention_norm))
 
     def resume(
@@ -123,6 +138,7 @@ class Block(nn.Module):
         state: BlockState,
         *,
         window_size: int | None = None,
+        n_sinks: int = 0,
         place: Place | None = None,
         mask: Bool[Tensor, "B T"] | None = None,
     ) -> tuple[Float[Tensor, "B T D"], BlockState]:
@@ -132,10 +148,14 @@ class Block(nn.Module):
             looked_back, tail = self.convolution.resume(_without_padding(read_BTD, mask), state.convolution)
             read_BTD = read_BTD + looked_back
         mixed_BTD, past = self.attention.resume(
-            read_BTD, state.attention, window_size=window_size, place=place, mask=mask
+            read_BTD, state.attention, window_size=window_size, n_sinks=n_sinks, place=place, mask=mask
         )
+        held = state.attractor
+        if self.attractor is not None:
+            recalled_BTD, held = self.attractor.resume(read_BTD, held, place=place, mask=mask)
+            mixed_BTD = mixed_BTD + recalled_BTD
         out_BTD = self._feed(self._add(x_BTD, mixed_BTD, self.attention_norm))
-        return out_BTD, BlockState(past, tail, state.n_seen + x_BTD.shape[1])
+        return out_BTD, BlockState(past, tail, state.n_seen + x_BTD.shape[1], held)
 
     def _feed(self, x_BTD: Tensor) -> Tensor:
         fed_BTD = self.feed_forward(self._read(x_BTD, self.feed_forward_norm))
@@ -171,11 +191,13 @@ class BlockStack(nn.ModuleList):
         *,
         causal: bool = False,
         window_size: int | None = None,
+        n_sinks: int = 0,
         place: Place | None = None,
         mask: Bool[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Pass the tokens through every block; the options are those of `Attention`."""
-        options: dict[str, Any] = {"causal": causal, "window_size": window_size, "place": place, "mask": mask}
+        window = {"window_size": window_size, "n_sinks": n_sinks}
+        options: dict[str, Any] = {"causal": causal, **window, "place": place, "mask": mask}
         for block in self:
             if self.checkpoint and torch.is_grad_enabled():
                 x_BTD = checkpoint(
@@ -191,13 +213,20 @@ class BlockStack(nn.ModuleList):
         states: tuple[BlockState, ...],
         *,
         window_size: int | None = None,
+        n_sinks: int = 0,
         place: Place | None = None,
         mask: Bool[Tensor, "B T"] | None = None,
     ) -> tuple[Float[Tensor, "B T D"], tuple[BlockState, ...]]:
         """Go on with a causal sequence, one state a block."""
+        options: dict[str, Any] = {
+            "window_size": window_size,
+            "n_sinks": n_sinks,
+            "place": place,
+            "mask": mask,
+        }
         new = []
         for block, state in zip(cast(Iterable[Block], self), states, strict=True):
-            x_BTD, after = block.resume(x_BTD, state, window_size=window_size, place=place, mask=mask)
+            x_BTD, after = block.resume(x_BTD, state, **options)
             new.append(after)
         return x_BTD, tuple(new)
 

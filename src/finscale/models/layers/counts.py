@@ -5,6 +5,7 @@ T tokens, W window_size, d d_model, F real-valued columns, C outputs.
 
 from typing import NamedTuple
 
+from finscale.models.attractor_counts import attractor_flops, attractor_params
 from finscale.models.head_config import head_width
 from finscale.models.position_config import CalendarConfig
 from finscale.models.position_counts import position_flops, position_params
@@ -106,13 +107,14 @@ def block_flops(
     activation: str = "gelu",
     conv_taps: int = 0,
     window_size: int | None = None,
+    n_sinks: int = 0,
 ) -> int:
     """Return the forward operations of one `Block` over one window; a multiply-add counts two.
 
     A causal mask saves nothing: all T x T scores are counted, or all those of the `bands` of a window.
     """
     projections = 4 * n_tokens * d * (d + _kv_width(d, n_heads, n_kv_heads))
-    n_scores = _n_scores(n_tokens, window_size)
+    n_scores = _n_scores(n_tokens, window_size, n_sinks)
     feed_forward = 2 * n_tokens * d * d_ff * (_n_up(activation) + 1)
     return projections + 4 * n_scores * d + feed_forward + 2 * n_tokens * d * conv_taps
 
@@ -146,7 +148,7 @@ def transformer_params(
     return Counted(
         embedding=_embedding_params(config, n_features),
         positions=position_params(config.positions, d_model=d, max_length=context_length),
-        body=config.n_layers * block + final_norm,
+        body=config.n_layers * block + _attractors_params(config) + final_norm,
         head=d * width + width,
     )
 
@@ -165,13 +167,15 @@ def transformer_flops(
         activation=config.activation,
         conv_taps=config.conv_taps,
         window_size=config.window_size,
+        n_sinks=config.n_sinks,
     )
     real = 2 * tokens * n_features * config.real_embedding_dim
     joint = 2 * tokens * config.initial_width * (config.joint_embedding_dim or 0)
     head = 2 * n_read(config, tokens) * d * output_width(config, n_outputs=n_outputs)
     body = config.n_layers * block + _position_flops(config, tokens)
-    forward = real + joint + body + head
-    return forward, 3 * forward - real
+    attractors = _attractors_flops(config, tokens)
+    plain = real + joint + body + head
+    return plain + attractors[0], 3 * plain - real + attractors[1]
 
 
 def output_width(config: TransformerConfig, *, n_outputs: int = 1) -> int:
@@ -189,10 +193,27 @@ def n_read(config: TransformerConfig, n_tokens: int) -> int:
     return n_tokens if config.predicts_symbols else 1
 
 
-def _n_scores(n_tokens: int, window_size: int | None) -> int:
-    """How many scores are computed, masked ones included."""
+def _attractors_params(config: TransformerConfig) -> int:
+    if config.attractor is None:
+        return 0
+    one = attractor_params(config.attractor, config.d_model, n_heads=config.n_heads, bias=config.bias)
+    return len(config.injected_layers) * one
+
+
+def _attractors_flops(config: TransformerConfig, n_tokens: int) -> tuple[int, int]:
+    if config.attractor is None:
+        return 0, 0
+    one = attractor_flops(config.attractor, n_tokens, config.d_model, n_heads=config.n_heads)
+    return len(config.injected_layers) * one[0], len(config.injected_layers) * one[1]
+
+
+def _n_scores(n_tokens: int, window_size: int | None, n_sinks: int) -> int:
+    """How many scores are computed, masked ones included; sinks before a band are read by it as well."""
     parts = bands(n_queries=n_tokens, n_keys=n_tokens, window_size=window_size)
-    return sum((part.stop - part.first) * (part.stop - part.first_key) for part in parts)
+    return sum(
+        (part.stop - part.first) * (part.stop - part.first_key + min(n_sinks, part.first_key))
+        for part in parts
+    )
 
 
 def _position_flops(config: TransformerConfig, n_tokens: int) -> int:
@@ -206,7 +227,13 @@ def _position_flops(config: TransformerConfig, n_tokens: int) -> int:
     if isinstance(config.positions, CalendarConfig):
         return added
     times = 2 * config.causal if config.positions.kind == "alibi" else 1
-    return config.n_layers * times * added * _n_scores(n_tokens, config.window_size) // n_tokens**2
+    return (
+        config.n_layers
+        * times
+        * added
+        * _n_scores(n_tokens, config.window_size, config.n_sinks)
+        // n_tokens**2
+    )
 
 
 def _embedding_params(config: TransformerConfig, n_features: int) -> int:

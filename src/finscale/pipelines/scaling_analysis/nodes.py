@@ -11,14 +11,17 @@ from finscale.core.errors import Fault
 from finscale.models.config import AnyConfig, parse_model_config
 from finscale.reporting import collect
 from finscale.reporting.figures import export_figures
-from finscale.reporting.report import render_report, scaling_summary, summary_markdown
+from finscale.reporting.power import power_report, power_table
+from finscale.reporting.report import render_report
 from finscale.reporting.study import Checklist, Provenance, ReportInput
+from finscale.reporting.summary import compose, scaling_summary, summary_markdown
 from finscale.runtime import trackers
 from finscale.runtime.definition import SET_ELSEWHERE, ScalingSettings, SweepSettings, TrainingSettings
 from finscale.scalinglaws.verdict import scaling_verdict
 from finscale.windows.experiment import ExperimentConfig
+from finscale.windows.measures import Measure, measure_of
 
-__all__ = ["analyse_scaling", "draw_study", "write_report"]
+__all__ = ["analyse_scaling", "draw_study", "plan_power", "write_report"]
 
 
 def analyse_scaling(
@@ -44,20 +47,23 @@ def analyse_scaling(
     kept, dropped = _on_same_data(cell_runs)
     losses = {_horizon(name): rows for name, rows in horizon_baseline_losses.items()}
     scores = {_horizon(name): rows for name, rows in horizon_baseline_scores.items()}
-    by_date = collect.baselines_by_date(losses)
-    cells = collect.cells_table(kept, cell_trials)
+    measure = measure_of(definition.data.task)
+    by_date = collect.baselines_by_date(losses, measure)
+    cells = collect.cells_table(kept, cell_trials, measure)
     trials = {cell: rows for cell, rows in cell_trials.items() if cell in kept}
     dates = {cell: rows for cell, rows in cell_date_losses.items() if cell in kept}
     return ReportInput(
         title=f"SIMULATED data: {definition.title}" if data_card["simulated"] else definition.title,
+        measure=measure,
         verdict=scaling_verdict(cells),
         test_verdict=scaling_verdict(cells, split="test"),
         cells=cells,
-        trials=collect.trial_table(trials, by_date),
-        baselines=collect.baseline_table(losses, scores),
-        date_losses=collect.date_loss_table(dates, by_date),
+        trials=collect.trial_table(trials),
+        baselines=collect.baseline_table(scores, measure),
+        date_losses=collect.date_loss_table(dates, by_date, measure),
         baselines_by_date=by_date,
         grid=collect.grid_table(budget_grids, cells),
+        costs=collect.cost_table(kept, trials),
         planned=tuple(cell.id for cell in cells_of(sweep.budgets, sweep.horizons)),
         provenance=Provenance(
             commit=provenance["commit"] + (" (modified)" if provenance["dirty"] else ""),
@@ -65,7 +71,7 @@ def analyse_scaling(
             data_hash=str(cells["data_hash"].iloc[0]),
         ),
         data_card=data_card["line"],
-        checklist=_checklist(parse_model_config(model), training, kept),
+        checklist=_checklist(parse_model_config(model), training, measure, kept),
         warnings=(*data_card["warnings"], *_said(kept), *_noted(scores), *dropped),
         seed=definition.seed,
         n_draws=scaling.n_bootstrap,
@@ -102,7 +108,9 @@ def _horizon(folder: str) -> int:
     return int(folder.rpartition("_h")[2])
 
 
-def _checklist(model: AnyConfig, training: TrainingSettings, runs: Mapping[str, pd.DataFrame]) -> Checklist:
+def _checklist(
+    model: AnyConfig, training: TrainingSettings, measure: Measure, runs: Mapping[str, pd.DataFrame]
+) -> Checklist:
     settings = leaves_of(model.model_dump(exclude=set(SET_ELSEWHERE), exclude_none=True), "")
     return Checklist(
         model=f"{model.family} ({', '.join(f'{name} {value}' for name, value in settings if value != ())})",
@@ -110,9 +118,20 @@ def _checklist(model: AnyConfig, training: TrainingSettings, runs: Mapping[str, 
         d_definition="the same unique training windows for every cell; D does not vary",
         checkpoint=f"epoch of lowest val_select loss (patience {training.patience}, "
         f"{training.min_delta_mode} min_delta {training.min_delta})",
-        objective="binary cross-entropy; search on val_select, verdict on val_score",
+        objective=f"{_objective(training, measure)}; search on val_select, verdict on val_score in "
+        f"{measure.words}",
         optimiser=_optimiser(runs),
     )
+
+
+_LOSS_OPTIONS = ("huber_delta", "class_weights", "label_smoothing", "focal_gamma", "loss_weights")
+
+
+def _objective(training: TrainingSettings, measure: Measure) -> str:
+    """What was trained: the task's own loss, unless something else was asked for."""
+    trained = "Huber loss" if training.loss == "huber" else measure.objective
+    asked = [f"{name} {getattr(training, name)}" for name in _LOSS_OPTIONS if getattr(training, name)]
+    return f"{trained} ({', '.join(asked)})" if asked else trained
 
 
 def _optimiser(runs: Mapping[str, pd.DataFrame]) -> str:
@@ -135,11 +154,18 @@ def draw_study(study: ReportInput) -> tuple[Any, dict[str, Any]]:
 
 
 def write_report(study: ReportInput) -> tuple[str, str, dict[str, Any]]:
-    """Write the self-contained HTML report, its Markdown form and scaling_summary.json."""
-    summary = scaling_summary(study)
+    """Write the self-contained HTML report, its Markdown form and scaling_summary.json, its record."""
+    report = compose(study)
     overall = study.verdict.overall
     trackers.log_metrics({"n_cells": study.verdict.n_cells, **_numbers(overall.model_dump())})
-    return render_report(study), summary_markdown(study), summary
+    return render_report(report), summary_markdown(report), scaling_summary(report)
+
+
+def plan_power(study: ReportInput) -> tuple[dict[str, Any], str]:
+    """Weigh the planned cells: the smallest drop they could detect beside the hours they would take."""
+    report = power_report(study)
+    table = power_table(report)
+    return report.model_dump(mode="json"), table.to_markdown() if table else "No noise was measured yet.\n"
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:

@@ -4,7 +4,12 @@ from typing import Any
 
 from kedro.pipeline import Pipeline, node
 
-from finscale.pipelines.scaling_analysis.nodes import analyse_scaling, draw_study, write_report
+from finscale.pipelines.scaling_analysis.nodes import (
+    analyse_scaling,
+    draw_study,
+    plan_power,
+    write_report,
+)
 
 __all__ = ["create_pipeline"]
 
@@ -43,5 +48,6 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 ["scaling_report", "scaling_table", "scaling_summary"],
                 name="write_report",
             ),
+            node(plan_power, "scaling_study", ["power_plan", "power_table"], name="plan_power"),
         ]
     )

@@ -17,8 +17,9 @@ from finscale.search.best import BestParams
 from finscale.search.config import SearchConfig
 from finscale.search.executors import once_resumed
 from finscale.search.finals import train_side_by_side
+from finscale.search.options import read_config, view_of
 from finscale.search.processes import ProcessExecutor
-from finscale.training.config import SMOKE_TEST_DEFAULTS, ExecutionConfig
+from finscale.training.config import SMOKE_TEST_DEFAULTS, ExecutionConfig, TrainingConfig
 from finscale.training.export_config import export_faults
 from finscale.training.heads import with_head
 from finscale.training.run_inputs import BarFacts, bar_facts, save_inputs
@@ -28,15 +29,16 @@ from finscale.windows.build import few_positives
 from finscale.windows.data import WindowData
 from finscale.windows.experiment import ExperimentConfig
 from finscale.windows.folds import fold_folder
+from finscale.windows.measures import measure_of
+from finscale.windows.view import view_windows
 
 __all__ = ["export_runs", "log_runs", "plan_runs", "train_runs"]
 
 _LOGGED = {
-    "log_loss": "{split}_loss",
     "base_rate_loss": "base_rate_{split}_loss",
     **{name: f"{{split}}_{name}" for name in ("n", "auc", "brier", "ece")},
 }
-"""What the results log says of every split, and in which column."""
+"""What the results log says of every split beside the task's loss, and in which column."""
 
 
 def plan_runs(
@@ -56,13 +58,15 @@ def plan_runs(
     if run_spec is not None:
         return _exportable([read_run_spec(Path(run_spec))], training)
     best = _winner(best_params, definition, cell, allow_defaults=allow_defaults)
-    base = with_head(parse_grid_base(model), windows.spec)
+    features, length = windows.spec.features, windows.spec.context_length
+    view = view_of(best["searched"], features=features, context_length=length)
+    base = with_head(parse_grid_base(model), view_windows(windows, view).spec)
+    config = read_config(base, {**best["searched"], **best["architecture"]})
     known = Provenance(data_hash=windows.spec.data_hash, config_hash=best["config_hash"], **provenance)
     specs = [
         winner_spec(
-            best["architecture"],
+            config,
             best["training"],
-            base=base,
             shared=training.shared,
             experiment=definition,
             cell=cell,
@@ -71,6 +75,7 @@ def plan_runs(
             execution=execution,
             seed=seed,
             fold=fold,
+            view=view,
             provenance=known,
         )
         for seed in seeds_of(definition.seed, n_seeds=training.n_seeds)
@@ -96,14 +101,16 @@ def _winner(
     if best_params is not None:
         best = BestParams.read(best_params, subject="best_params.json")
         architecture = best.architecture.model_dump(exclude={"param_count"})
+        extras = {name: value for name, value in best.searched.items() if name in TrainingConfig.model_fields}
         return {
             "architecture": architecture,
-            "training": best.training.model_dump(),
+            "searched": best.searched,
+            "training": {**best.training.model_dump(), **extras},
             "config_hash": best.config_hash,
             "arch_id": best.arch_id,
         }
     if allow_defaults:
-        return {**SMOKE_TEST_DEFAULTS, "config_hash": "", "arch_id": None}
+        return {**SMOKE_TEST_DEFAULTS, "searched": {}, "config_hash": "", "arch_id": None}
     chosen = f"budget={cell.budget},horizon={cell.horizon},experiment={definition.name}"
     remedy = f"make it with: kedro run --pipelines hpo --params {chosen}; or add allow_defaults=true"
     raise Fault(f"best_params.json of {cell.id}", "exist before training", "no such file", remedy)
@@ -197,7 +204,7 @@ def _train(
         raise Interrupted(
             f"Training of {spec.cell.id} stopped; its checkpoint holds {saved}.", STOP.exit_code
         )
-    save_inputs(folder, windows, facts)
+    save_inputs(folder, view_windows(windows, spec.view), facts)
     log_seed_run(run)
     return run
 
@@ -226,16 +233,18 @@ def export_runs(
     return [manifest.model_dump(mode="json") for manifest in manifests]
 
 
-def log_runs(runs: pd.DataFrame, baseline_scores: pd.DataFrame) -> pd.DataFrame:
+def log_runs(runs: pd.DataFrame, baseline_scores: pd.DataFrame, definition: ExperimentConfig) -> pd.DataFrame:
     """Return the runs as rows of the experiment's results log: one row per training, splits side by side."""
-    by_split = runs.pivot(index="run_id", columns="split", values=list(_LOGGED))
+    loss = measure_of(definition.data.task).column
+    logged = {name: column for name, column in _LOGGED.items() if name in runs} | {loss: "{split}_loss"}
+    by_split = runs.pivot(index="run_id", columns="split", values=list(logged))
     splits = runs["split"].unique()
     columns = {
         column.format(split=split): by_split[name, split]
-        for name, column in _LOGGED.items()
+        for name, column in logged.items()
         for split in splits
     }
-    on_test = baseline_scores[baseline_scores["split"] == "test"].set_index("baseline")["log_loss"]
+    on_test = baseline_scores[baseline_scores["split"] == "test"].set_index("baseline")[loss]
     first = runs.drop_duplicates("run_id").set_index("run_id")
     joined = first.assign(
         **columns,

@@ -36,7 +36,12 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 name="train_runs",
                 tags=NEEDS_DEVICE,
             ),
-            node(log_runs, ["runs", "baseline_scores"], "run_results", name="log_runs"),
+            node(
+                log_runs,
+                ["runs", "baseline_scores", "params:definition"],
+                "run_results",
+                name="log_runs",
+            ),
             node(
                 export_runs,
                 [

@@ -4,8 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from finscale.models.config import TransformerConfig
+from finscale.models.contract import Batch
 from finscale.models.layers.positions import Positions, build_positions
 from finscale.models.position_config import HybridConfig, PiSpiralConfig, RopeConfig
+from finscale.models.registry import build_model
 
 D, H, D_HEAD, K, WIDTH = 64, 2, 32, 40, 16
 SPIRAL = {"constant": "phi", "constants": "per_pair", "rotated_fraction": 0.5}
@@ -60,6 +63,19 @@ def test_a_hard_gate_is_bit_equal_to_rope_up_to_k_and_leaves_it_at_the_next_posi
         ours, expected = tables(hybrid("absolute_hard"), steps, dtype), tables(rope, steps, dtype)
         assert torch.equal(ours[:, : K + 1], expected[:, : K + 1])
         assert not torch.equal(ours[:, K + 1], expected[:, K + 1])
+
+
+def test_a_decoder_under_a_hard_gate_is_bit_equal_to_the_one_under_rope_as_far_as_k() -> None:
+    shape = {"vocab_size": 11, "d_model": D, "n_layers": 2, "n_heads": H, "d_ff": 32}
+    tokens = torch.randint(11, (2, K + 9), generator=torch.Generator().manual_seed(1))
+    said = []
+    for positions in (HybridConfig(K=K, width=WIDTH, **SPIRAL), RopeConfig()):
+        config = TransformerConfig(positions=positions, **shape)
+        model = build_model(config, n_features=0, context_length=0, seed=2).eval()
+        with torch.no_grad():
+            said.append(model(Batch(tokens=tokens)).prediction["next_symbol"])
+    assert torch.equal(said[0][:, : K + 1], said[1][:, : K + 1])
+    assert (said[0] - said[1])[:, K + 1 :].abs().amax() > 1e-3
 
 
 @pytest.mark.parametrize("n_sixteenths", [4, 8, 16, 1600])
