@@ -11,6 +11,7 @@ from finscale.core.budgets import Cell, parse_budget, parse_horizon
 from finscale.core.config import Record
 from finscale.core.errors import Fault, FinscaleError, raise_faults, suggest
 from finscale.search.config import SearchConfig
+from finscale.search.space import SearchSpace
 from finscale.training.config import ExecutionConfig, SharedTraining
 from finscale.training.export_config import ExportSettings
 from finscale.training.run_spec import RunSpec
@@ -142,9 +143,10 @@ def resolve(
     definition = run_spec.experiment if run_spec else faults.catch(lambda: _experiment(parameters, names))
     groups = {name: faults.catch(functools.partial(_read_group, parameters, name)) for name in _GROUPS}
     models = _models(parameters, faults)
-    if definition and groups["hpo"] and groups["training"] and not run_spec:
+    space = groups["hpo"].space if groups["hpo"] else _space(parameters)
+    if definition and space and groups["training"] and not run_spec:
         shared = groups["training"].shared
-        faults.catch(lambda: groups["hpo"].space.bind(definition.model_family, given=shared))
+        faults.catch(lambda: space.bind(definition.model_family, given=shared))
     faults.catch(lambda: _block(parameters))
     faults.raise_all()
     resolved = {name: record.model_dump(mode="json", exclude_unset=True) for name, record in groups.items()}
@@ -194,6 +196,14 @@ def _group(parameters: Mapping[str, Any], name: str) -> dict[str, Any]:
     if name == "execution" and parameters.get("device") is not None:
         return {**values, "device": parameters["device"]}
     return dict(values)
+
+
+def _space(parameters: Mapping[str, Any]) -> SearchSpace | None:
+    """The space of a search whose other settings are faulty; its own faults of form are among theirs."""
+    try:
+        return SearchSpace.read(_group(parameters, "hpo").get("space") or {}, subject="hpo.space")
+    except FinscaleError:
+        return None
 
 
 def _experiment(parameters: Mapping[str, Any], sources: tuple[str, ...] | None) -> ExperimentConfig:

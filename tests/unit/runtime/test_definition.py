@@ -102,3 +102,11 @@ def dlinear_spec() -> RunSpec:
         seed=1,
         provenance=Provenance(data_hash="d"),
     )
+
+
+def test_a_faulty_dimension_is_told_beside_another_fault_of_the_search() -> None:
+    hpo = {"n_trials": 0, "space": {"learning_rat": {"low": 1e-4, "high": 1e-3}}}
+    with pytest.raises(FinscaleError) as raised:
+        resolve({**parameters(), "hpo": hpo}, sources=None)
+    assert "hpo.n_trials" in str(raised.value)
+    assert "did you mean 'learning_rate'" in str(raised.value)
