@@ -8,16 +8,19 @@ from torch import Tensor, nn
 from finscale.core.config import Record
 from finscale.core.errors import Fault
 from finscale.core.hashing import content_hash
-from finscale.longcontext.config import LongContextConfig, Positions
+from finscale.longcontext.config import LongContextConfig
 from finscale.longcontext.train import TrainedDecoder, build_decoder
 
 __all__ = ["DecoderRecord", "TrainingRecord", "pack", "training_hash", "training_record", "unpack"]
 
 
+_TRAINED = {"seeds", "model", "variants", "ablation", "symbols", "training"}
+
+
 class DecoderRecord(Record):
     """One trained decoder: loss in nats and accuracy are those of its last batch."""
 
-    mode: Positions
+    mode: str
     seed: int
     n_params: int
     n_steps: int
@@ -35,7 +38,7 @@ class TrainingRecord(Record):
 
 def training_hash(config: LongContextConfig) -> str:
     """Return the hash of all that decides the weights."""
-    return content_hash(config.model_dump(mode="json", include={"seeds", "symbols", "model", "training"}))
+    return content_hash(config.model_dump(mode="json", include=_TRAINED))
 
 
 def training_record(config: LongContextConfig, decoders: Iterable[TrainedDecoder]) -> TrainingRecord:
@@ -55,7 +58,7 @@ def pack(decoders: Iterable[TrainedDecoder]) -> dict[str, Tensor]:
 
 def unpack(
     weights: Mapping[str, Tensor], record: Mapping[str, Any], config: LongContextConfig
-) -> Iterator[tuple[Positions, int, nn.Module]]:
+) -> Iterator[tuple[str, int, nn.Module]]:
     """Yield mode, seed and model, in evaluation mode, of every decoder of the block.
 
     Raises
@@ -67,15 +70,14 @@ def unpack(
     if found.training_hash != expected:
         rule = f"have the training_hash of this block, {expected}"
         raise Fault("decoders", rule, found.training_hash, "train them again")
-    for mode in config.model.positions:
+    for mode in config.modes:
         for seed in config.seeds:
             yield mode, seed, _rebuild(weights, config, mode=mode, seed=seed)
 
 
-def _rebuild(
-    weights: Mapping[str, Tensor], config: LongContextConfig, *, mode: Positions, seed: int
-) -> nn.Module:
-    prefix, model = _prefix(mode, seed), build_decoder(config, mode=mode, seed=seed)
+def _rebuild(weights: Mapping[str, Tensor], config: LongContextConfig, *, mode: str, seed: int) -> nn.Module:
+    prefix = _prefix(config.weights_of(mode), seed)
+    model = build_decoder(config, mode=mode, seed=seed)
     own = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
     missing = sorted(model.state_dict().keys() - own.keys())
     if missing:
@@ -97,5 +99,5 @@ def _record(decoder: TrainedDecoder) -> DecoderRecord:
     )
 
 
-def _prefix(mode: Positions, seed: int) -> str:
+def _prefix(mode: str, seed: int) -> str:
     return f"{mode}/{seed}/"

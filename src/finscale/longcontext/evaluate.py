@@ -1,10 +1,9 @@
 """Ask a trained decoder for what it read.
 
-The samples depend on seed, task, length and depth alone, so that every encoding answers the same questions.
+The samples depend on seed, task, length and depth alone, so that every mode answers the same questions.
 n samples, L symbols.
 """
 
-import itertools
 import time
 from collections.abc import Callable
 
@@ -14,12 +13,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from finscale.core.seeding import generator
-from finscale.longcontext.config import TASKS, LongContextConfig, Positions, Task
+from finscale.longcontext.config import LongContextConfig
 from finscale.longcontext.rows import RetrievalRow, accuracy
-from finscale.longcontext.tasks import Samples, retrieval_samples
+from finscale.longcontext.task_names import Task
+from finscale.longcontext.tasks import Samples, place_samples
 from finscale.models.contract import Batch
 
-__all__ = ["evaluate_decoder", "evaluation_samples", "predict"]
+__all__ = ["evaluate_decoder", "evaluation_samples", "predict", "sequence_scores"]
 
 
 def ignore(row: RetrievalRow) -> None:
@@ -30,7 +30,7 @@ def evaluate_decoder(
     model: nn.Module,
     config: LongContextConfig,
     *,
-    mode: Positions,
+    mode: str,
     seed: int,
     on_event: Callable[[RetrievalRow], None] = ignore,
 ) -> list[RetrievalRow]:
@@ -43,35 +43,48 @@ def evaluate_decoder(
     config : LongContextConfig
         Of the block it was trained for.
     mode, seed
-        Positional encoding and seed of the decoder; the seed also names the samples.
+        Of the decoder; the seed also names the samples.
     on_event : callable
         Told about every row.
     """
-    asked, rows = config.evaluation, []
-    for task, length, depth in itertools.product(TASKS, asked.lengths, asked.depths):
+    rows = []
+    for task, length, depth in config.evaluation.places():
         samples = evaluation_samples(config, task=task, length=length, depth=depth, seed=seed)
         started_s = time.perf_counter()
-        right = predict(model, samples, tokens_per_batch=asked.tokens_per_batch) == samples.answers
+        guesses = predict(model, samples, tokens_per_batch=config.evaluation.tokens_per_batch)
         runtime_s = time.perf_counter() - started_s
         where = {"task": task, "length": length, "depth": depth, "mode": mode, "seed": seed}
-        rows.append(RetrievalRow(**where, **accuracy(int(right.sum()), len(right)), runtime_s=runtime_s))
+        scored = accuracy(sequence_scores(samples, guesses))
+        rows.append(RetrievalRow(**where, **scored, runtime_s=runtime_s))
         on_event(rows[-1])
     return rows
 
 
 def evaluation_samples(
-    config: LongContextConfig, *, task: Task, length: int, depth: float, seed: int
+    config: LongContextConfig, *, task: Task, length: int, depth: float | None, seed: int
 ) -> Samples:
-    """Return the samples of one row; no encoding enters."""
-    rng = generator(seed, "long_context", "evaluation", task, length, repr(float(depth)))
-    n, symbols = config.evaluation.n_samples, config.symbols
-    return retrieval_samples(rng, n, length, task=task, depth=depth, symbols=symbols)
+    """Return the samples of one row; no mode enters."""
+    place = repr(None if depth is None else float(depth))
+    rng = generator(seed, "long_context", "evaluation", task, length, place)
+    n, symbols = config.evaluation.n_sequences(task), config.decoder_symbols
+    return place_samples(rng, n, length, task=task, depth=depth, symbols=symbols)
 
 
 def predict(model: nn.Module, samples: Samples, *, tokens_per_batch: int) -> NDArray[np.int64]:
-    """Return the symbol (n,) that follows the query; the answer itself is not shown to the model."""
-    shown = torch.from_numpy(samples.tokens[:, :-1])
-    parts = shown.split(max(1, tokens_per_batch // shown.shape[1]))
+    """Return the symbol that follows every scored one; the last answer is never shown to the model."""
+    shown, scored = torch.from_numpy(samples.tokens[:, :-1]), torch.from_numpy(samples.scored[:, :-1])
+    n = max(1, tokens_per_batch // shown.shape[1])
+    guesses = []
     with torch.inference_mode():
-        guesses = [model(Batch(tokens=part)).prediction["next_symbol"][:, -1].argmax(-1) for part in parts]
+        for part, asked in zip(shown.split(n), scored.split(n), strict=True):
+            logits = model(Batch(tokens=part)).prediction["next_symbol"]
+            guesses.append(logits[asked].argmax(-1))
     return torch.cat(guesses).numpy()
+
+
+def sequence_scores(samples: Samples, guesses: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the share of right answers of every sequence."""
+    right, n = guesses == samples.answers, samples.scored.sum(axis=1)
+    first = np.concatenate([[0], np.cumsum(n)[:-1]])
+    scores: NDArray[np.float64] = np.add.reduceat(right.astype(float), first) / n
+    return scores

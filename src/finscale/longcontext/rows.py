@@ -1,82 +1,108 @@
 """What an evaluation leaves behind: tidy rows of accuracy, each with its Wilson interval. No torch."""
 
 import json
+import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.stats import norm
 
 from finscale.core.config import Record
-from finscale.longcontext.config import Positions, Task
+from finscale.longcontext.task_names import Task
 
 __all__ = ["RetrievalRow", "accuracy", "metrics_lines", "pool", "rows_table", "wilson_interval"]
 
+_Z = float(norm.ppf(0.975))
 _METRICS = ("task", "length", "depth", "mode", "acc", "seed", "runtime_s")
 
 
 class RetrievalRow(Record):
-    """One question asked n times of one decoder.
+    """One question asked of n sequences of one model.
 
     Parameters
     ----------
     task, length, depth
-        What was asked, in how many symbols, and where the answer stood.
+        What was asked, in how many symbols or tokens, and where the answer stood; None of a task that has
+        no one place.
     mode, seed
-        Positional encoding and seed of the decoder.
+        Of the model; the seed also names the questions.
     acc, low, high, n
-        Share of right answers, its 95 % Wilson interval, and the number of samples.
+        Mean score of the n sequences, and its 95 % Wilson interval.
+    scores : tuple of float
+        Of each sequence: the share of its answers that are right. The same place in two modes is the same
+        question.
+    exact_match, f1, rouge, perplexity : float or None
+        Of answers in words, where asked for (`finscale.longcontext.scoring`).
     runtime_s : float
         Wall time of the n answers.
     """
 
     task: Task
     length: int
-    depth: float
-    mode: Positions
+    depth: float | None
+    mode: str
     acc: float
     low: float
     high: float
     n: int
     seed: int
     runtime_s: float
+    scores: tuple[float, ...]
+    exact_match: float | None = None
+    f1: float | None = None
+    rouge: float | None = None
+    perplexity: float | None = None
 
 
-def wilson_interval(n_right: int, n: int) -> tuple[float, float]:
+def wilson_interval(n_right: float, n: int) -> tuple[float, float]:
     """Return the 95 % interval of a share (Wilson 1927, without continuity correction).
+
+    Of sequences that are right in part it is too wide rather than too narrow: a mean of scores in [0, 1]
+    varies at most as much as a share of right and wrong does.
 
     Examples
     --------
     >>> [round(bound, 3) for bound in wilson_interval(0, 16)]
     [0.0, 0.194]
     """
-    interval = binomtest(n_right, n).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
+    share, z2 = n_right / n, _Z**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    spread = _Z / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n**2))
+    return max(0.0, centre - spread), min(1.0, centre + spread)
 
 
 def rows_table(rows: Sequence[RetrievalRow]) -> pd.DataFrame:
     """Return the rows as a tidy table."""
-    return pd.DataFrame([row.model_dump() for row in rows], columns=list(RetrievalRow.model_fields))
+    table = pd.DataFrame([row.model_dump() for row in rows], columns=list(RetrievalRow.model_fields))
+    numbers = ["depth", "exact_match", "f1", "rouge", "perplexity"]
+    return table.astype(dict.fromkeys(numbers, float))
 
 
 def metrics_lines(table: pd.DataFrame) -> str:
-    """Return ``metrics.jsonl``: one JSON object per row of the table."""
-    records = table[list(_METRICS)].to_dict("records")
-    return "".join(json.dumps(record) + "\n" for record in records)
+    """Return ``metrics.jsonl``: one JSON object per row of the table, depth null where a task has none."""
+    records = table[list(_METRICS)].astype(object).where(table[list(_METRICS)].notna(), None)
+    return "".join(json.dumps(record) + "\n" for record in records.to_dict("records"))
 
 
 def pool(table: pd.DataFrame, by: Iterable[str]) -> pd.DataFrame:
     """Add up the rows that agree in ``by`` and give each sum its own Wilson interval.
 
-    The interval holds the error of sampling questions for these decoders; how decoders differ is seen by
+    The interval holds the error of sampling questions for these models; how models differ is seen by
     keeping ``seed`` among ``by``.
     """
-    counted = table.assign(n_right=(table["acc"] * table["n"]).round().astype(int))
+    counted = table.assign(n_right=table["acc"] * table["n"])
     sums = counted.groupby(list(by), sort=True)[["n_right", "n"]].sum().reset_index()
-    shares = [accuracy(int(n_right), int(n)) for n_right, n in zip(sums["n_right"], sums["n"], strict=True)]
+    shares = [_share(right, int(n)) for right, n in zip(sums["n_right"], sums["n"], strict=True)]
     return pd.concat([sums[list(by)], pd.DataFrame(shares)], axis=1)
 
 
-def accuracy(n_right: int, n: int) -> dict[str, float | int]:
-    """Return the fields ``acc, low, high, n`` of a row."""
+def accuracy(scores: Sequence[float] | np.ndarray) -> dict[str, Any]:
+    """Return the fields ``acc, low, high, n, scores`` of a row."""
+    return {**_share(float(np.sum(scores)), len(scores)), "scores": tuple(float(x) for x in scores)}
+
+
+def _share(n_right: float, n: int) -> dict[str, float | int]:
     low, high = wilson_interval(n_right, n)
     return {"acc": n_right / n, "low": low, "high": high, "n": n}

@@ -13,18 +13,22 @@ import numpy as np
 from jaxtyping import Bool, Int
 from numpy.typing import NDArray
 
-from finscale.longcontext.config import MixConfig, SymbolConfig, Task
+from finscale.core.errors import Fault
+from finscale.longcontext.decoder_config import MixConfig, SymbolConfig
+from finscale.longcontext.task_names import Task
 
 __all__ = [
     "Samples",
     "dense_samples",
     "needle_slot",
+    "place_samples",
     "recall_samples",
     "retrieval_samples",
     "training_samples",
 ]
 
 Ints = NDArray[np.int64]
+_MAX_DRAWS = 200
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,51 @@ def retrieval_samples(
     _write(slots, slot_nW, keys[:, which_W], values)
     slots[:, -1] = np.stack([keys[:, 0], values[:, 0]], axis=-1)
     return _samples(slots, np.broadcast_to(np.arange(length // 2) == n_haystack, (n, length // 2)))
+
+
+def place_samples(
+    rng: np.random.Generator, n: int, length: int, *, task: Task, depth: float | None, symbols: SymbolConfig
+) -> Samples:
+    """Return n sequences of a task, no two of them alike.
+
+    Parameters
+    ----------
+    task : str
+        ``needle`` or ``latest`` at a depth (`retrieval_samples`), or without one ``dense``, ``far`` or
+        ``overwrite``, as in training.
+
+    Raises
+    ------
+    Fault
+        When the symbols hardly allow so many.
+    """
+    kept = _draw(rng, n, length, task=task, depth=depth, symbols=symbols)
+    for _ in range(_MAX_DRAWS):
+        again = _repeats(kept.tokens)
+        if not again.any():
+            return kept
+        fresh = _draw(rng, int(again.sum()), length, task=task, depth=depth, symbols=symbols)
+        kept.tokens[again], kept.scored[again] = fresh.tokens, fresh.scored
+    rule = "leave room for sequences that differ"
+    raise Fault("evaluation.n_samples", rule, n, "ask fewer, or longer ones")
+
+
+def _draw(
+    rng: np.random.Generator, n: int, length: int, *, task: Task, depth: float | None, symbols: SymbolConfig
+) -> Samples:
+    if depth is not None:
+        return retrieval_samples(rng, n, length, task=task, depth=depth, symbols=symbols)
+    if task == "dense":
+        return dense_samples(rng, n, length, symbols=symbols)
+    counts = symbols.overwrite_counts if task == "overwrite" else (1,) * symbols.n_active
+    return recall_samples(rng, n, length, symbols=symbols, n_writes=counts)
+
+
+def _repeats(tokens_nL: Ints) -> NDArray[np.bool_]:
+    """Return True for every row that stood before."""
+    repeats = np.ones(len(tokens_nL), dtype=bool)
+    repeats[np.unique(tokens_nL, axis=0, return_index=True)[1]] = False
+    return repeats
 
 
 def needle_slot(length: int, depth: float) -> int:

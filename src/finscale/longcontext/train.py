@@ -1,6 +1,6 @@
-"""Train one small decoder per positional encoding and seed on the synthetic mixes.
+"""Train one small decoder per mode and seed on the synthetic mixes.
 
-Every encoding starts from the same weights and sees the same batches: only the encoding differs.
+Every mode starts from the same weights and sees the same batches: only what the mode says differs.
 """
 
 import math
@@ -17,7 +17,8 @@ from torch.optim import Optimizer
 
 from finscale.core.errors import Fault
 from finscale.core.seeding import derive, generator
-from finscale.longcontext.config import DecoderTraining, LongContextConfig, Positions
+from finscale.longcontext.config import LongContextConfig
+from finscale.longcontext.decoder_config import DecoderTraining
 from finscale.longcontext.tasks import Samples, dense_samples, training_samples
 from finscale.models.contract import Batch
 from finscale.models.registry import build_model
@@ -39,7 +40,7 @@ __all__ = [
 class Step:
     """One optimizer step of one decoder: loss in nats and accuracy over the scored symbols of its batch."""
 
-    mode: Positions
+    mode: str
     seed: int
     step: int
     n_steps: int
@@ -54,7 +55,7 @@ class TrainedDecoder:
     Parameters
     ----------
     mode, seed
-        Positional encoding and seed.
+        What it is, and its seed.
     model : nn.Module
         In evaluation mode.
     steps : tuple of Step
@@ -63,7 +64,7 @@ class TrainedDecoder:
         Wall time of the training.
     """
 
-    mode: Positions
+    mode: str
     seed: int
     model: nn.Module
     steps: tuple[Step, ...]
@@ -79,24 +80,24 @@ def ignore(step: Step) -> None:
     """Listen to nothing."""
 
 
-def build_decoder(config: LongContextConfig, *, mode: Positions, seed: int) -> nn.Module:
-    """Return an untrained decoder; equal seeds give equal weights under every encoding."""
-    model = config.model.transformer(mode, vocab_size=config.symbols.vocab_size)
-    longest = max(config.training.lengths)
-    return build_model(model, n_features=0, context_length=longest, seed=derive(seed, "decoder"))
+def build_decoder(config: LongContextConfig, *, mode: str, seed: int) -> nn.Module:
+    """Return an untrained decoder; equal seeds give equal weights in every mode."""
+    longest = max(config.decoder_training.lengths)
+    seed = derive(seed, "decoder")
+    return build_model(config.transformer(mode), n_features=0, context_length=longest, seed=seed)
 
 
 def train_decoder(
-    config: LongContextConfig, *, mode: Positions, seed: int, on_event: Callable[[Step], None] = ignore
+    config: LongContextConfig, *, mode: str, seed: int, on_event: Callable[[Step], None] = ignore
 ) -> TrainedDecoder:
-    """Train for exactly ``config.training.n_steps`` steps on the CPU.
+    """Train for exactly ``training.n_steps`` steps on the CPU.
 
     Parameters
     ----------
     config : LongContextConfig
         Shape, recipe and symbols.
     mode : str
-        Positional encoding.
+        A trained mode of the block.
     seed : int
         Of weights and batches; the same call gives the same weights, bit for bit.
     on_event : callable
@@ -109,13 +110,13 @@ def train_decoder(
     """
     started_s = time.perf_counter()
     model = build_decoder(config, mode=mode, seed=seed).train()
-    training = config.training
+    training = config.decoder_training
     optimizer = build_optimizer(model, training.optimizer, total_steps=training.n_steps)
     steps: list[Step] = []
     for index, samples in enumerate(training_batches(config, seed=seed)):
-        loss, accuracy = _step(model, optimizer, samples, index, config.training)
-        _require_finite(loss, index, config.training.learning_rate)
-        steps.append(Step(mode, seed, index + 1, config.training.n_steps, loss, accuracy))
+        loss, accuracy = _step(model, optimizer, samples, index, training)
+        _require_finite(loss, index, training.learning_rate)
+        steps.append(Step(mode, seed, index + 1, training.n_steps, loss, accuracy))
         on_event(steps[-1])
     return TrainedDecoder(mode, seed, model.eval(), tuple(steps), time.perf_counter() - started_s)
 
@@ -127,11 +128,11 @@ def curves_table(decoders: Iterable[TrainedDecoder]) -> pd.DataFrame:
 
 
 def training_batches(config: LongContextConfig, *, seed: int) -> Iterator[Samples]:
-    """Yield the samples of every step; no encoding enters.
+    """Yield the samples of every step; no mode enters.
 
     Each batch holds as many sequences of one drawn length as ``tokens_per_step`` allows.
     """
-    training, symbols = config.training, config.symbols
+    training, symbols = config.decoder_training, config.decoder_symbols
     rng = generator(seed, "long_context", "training")
     for index in range(training.n_steps):
         length = int(rng.choice(training.lengths))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finscale.core.seeding import generator
-from finscale.longcontext.config import MixConfig, SymbolConfig
+from finscale.longcontext.decoder_config import MixConfig, SymbolConfig
 from finscale.longcontext.tasks import (
     Samples,
     dense_samples,

@@ -6,8 +6,24 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from finscale.longcontext.rows import RetrievalRow, pool, rows_table
-from finscale.reporting.long_context import accuracy_against_length, accuracy_by_depth
+from finscale.core.errors import Fault
+from finscale.longcontext.gates import Gate
+from finscale.longcontext.rows import RetrievalRow, accuracy, pool, rows_table
+from finscale.longcontext.verdict import Verdict
+from finscale.reporting.long_context import (
+    accuracy_against_length,
+    accuracy_by_depth,
+    accuracy_by_task,
+    mode_styles,
+)
+from finscale.reporting.long_context_costs import (
+    ablation_grid,
+    cost_against_length,
+    streaming_against_length,
+)
+from finscale.reporting.long_context_report import accuracy_table, render_long_context
+
+LABELS = {"title": "demo", "provenance": "commit abc"}
 
 
 @pytest.fixture(scope="module")
@@ -16,17 +32,18 @@ def rows() -> pd.DataFrame:
     places = itertools.product(("needle", "latest"), (256, 512), (0.1, 0.9), ("rope", "none"), (0, 1))
     for i, (task, length, depth, mode, seed) in enumerate(places):
         place = {"task": task, "length": length, "depth": depth, "mode": mode, "seed": seed}
-        made.append(RetrievalRow(**place, acc=(i % 11) / 10, low=0, high=1, n=10, runtime_s=0.1))
+        scores = [1.0] * (i % 11) + [0.0] * (10 - i % 11)
+        made.append(RetrievalRow(**place, **accuracy(scores), runtime_s=0.5))
     return rows_table(made)
 
 
 @pytest.fixture(scope="module")
 def lines(rows: pd.DataFrame) -> go.Figure:
-    facts = {"n_active": 8, "n_overwrites": 4, "longest_trained": 256}
-    return accuracy_against_length(rows, title="demo", **facts, provenance="commit abc")
+    chances = {"needle": 1 / 8, "latest": 1 / 4}
+    return accuracy_against_length(rows, chances=chances, longest_trained=256, **LABELS)
 
 
-def test_each_panel_has_one_pooled_line_per_encoding_with_its_interval(
+def test_each_panel_has_one_pooled_line_per_mode_with_its_interval(
     rows: pd.DataFrame, lines: go.Figure
 ) -> None:
     drawn = [trace for trace in lines.data if trace.error_y.array is not None]
@@ -55,7 +72,7 @@ def test_chance_and_the_longest_training_sequence_are_marked(lines: go.Figure) -
 
 
 def test_the_heat_maps_hold_accuracy_by_depth_and_length(rows: pd.DataFrame) -> None:
-    figure = accuracy_by_depth(rows, title="demo", provenance="commit abc")
+    figure = accuracy_by_depth(rows, **LABELS)
     assert len(figure.data) == 4
     first = rows[(rows["task"] == "needle") & (rows["mode"] == "rope")]
     for row, depth in enumerate(figure.data[0].y):
@@ -64,7 +81,57 @@ def test_the_heat_maps_hold_accuracy_by_depth_and_length(rows: pd.DataFrame) -> 
             assert figure.data[0].z[row][column] == pytest.approx(cell["acc"].mean())
 
 
+def test_a_radar_stands_at_the_longest_length_of_all_tasks(rows: pd.DataFrame) -> None:
+    short = rows[~((rows["task"] == "latest") & (rows["length"] == 512))]
+    figure = accuracy_by_task(short, **LABELS)
+    at_256 = pool(rows[rows["length"] == 256], ["task", "mode"])
+    for trace in figure.data:
+        own = at_256[at_256["mode"] == trace.name].set_index("task")["acc"]
+        assert list(trace.r) == [own["needle"], own["latest"], own["needle"]]
+
+
+def test_speed_is_symbols_over_wall_time(rows: pd.DataFrame) -> None:
+    figure = cost_against_length(rows, **LABELS)
+    assert list(figure.data[0].y) == [256 * 10 / 0.5, 512 * 10 / 0.5]
+
+
+def test_an_ablation_grid_has_a_row_per_value(rows: pd.DataFrame) -> None:
+    figure = ablation_grid(rows, modes=("none", "rope"), setting="positions", **LABELS)
+    pooled = pool(rows, ["mode", "task", "length"]).set_index(["mode", "task", "length"])["acc"]
+    assert list(figure.data[0].y) == ["none", "rope"]
+    assert list(figure.data[0].x) == ["needle 256", "needle 512", "latest 256", "latest 512"]
+    assert figure.data[0].z[1][2] == pytest.approx(pooled["rope", "latest", 256])
+
+
+def test_streams_are_drawn_in_mebibytes() -> None:
+    system = pd.DataFrame(
+        {"mode": "w", "device": "cpu", "length": [1, 2], "state_bytes": 2**20, "rss_bytes": 2**21}
+    ).assign(peak_bytes=0, tokens_per_cpu_s=9.0)
+    figure = streaming_against_length(system, **LABELS)
+    assert [list(trace.y) for trace in figure.data] == [[1.0, 1.0], [2.0, 2.0], [9.0, 9.0]]
+
+
+def test_more_modes_than_styles_are_refused_and_styles_differ() -> None:
+    styles = mode_styles([str(i) for i in range(21)])
+    assert len({tuple(style.values()) for style in styles.values()}) == 21
+    with pytest.raises(Fault, match=r"modes must be at most 21 in one figure, got 22"):
+        mode_styles([str(i) for i in range(22)])
+
+
+def test_the_page_says_the_verdict_and_shows_every_table_figure_and_gate(
+    rows: pd.DataFrame, lines: go.Figure
+) -> None:
+    gate = Gate(name="memory_growth", mode="rope", outcome="not_measurable", reason="it was <not> streamed")
+    verdict = Verdict(experiment_name="demo", gates=(gate,), sentences=("Nothing <yet>.",))
+    page = render_long_context(verdict, rows, {"retrieval": lines}, provenance="commit abc")
+    assert "<p>Nothing &lt;yet&gt;.</p>" in page
+    assert "it was &lt;not&gt; streamed" in page
+    assert 'id="retrieval"' in page
+    assert accuracy_table(rows, "needle").to_html() in page
+    assert accuracy_table(rows, "latest").to_html() in page
+
+
 def test_every_figure_carries_caption_and_provenance(rows: pd.DataFrame, lines: go.Figure) -> None:
-    for figure in (lines, accuracy_by_depth(rows, title="demo", provenance="commit abc")):
+    for figure in (lines, accuracy_by_depth(rows, **LABELS), accuracy_by_task(rows, **LABELS)):
         assert figure.layout.meta["provenance"] == "commit abc"
-        assert "commit abc" in figure.layout.annotations[-1].text
+        assert figure.layout.meta["caption"]

@@ -4,16 +4,22 @@ from typing import Any
 
 from kedro.pipeline import Pipeline, node
 
-from finscale.pipelines.long_context_eval.nodes import draw_retrieval, evaluate_retrieval, train_decoders
+from finscale.pipelines.long_context_eval.nodes import (
+    draw_retrieval,
+    evaluate_retrieval,
+    judge_retrieval,
+    measure_streams,
+    train_decoders,
+)
 from finscale.runtime.runner import CACHED
 
 __all__ = ["create_pipeline"]
 
-_BLOCK = ["params:long_context", "params:long_context_blocks"]
+_BLOCK = ["params:long_context", "params:long_context_blocks", "params:ablation_value"]
 
 
 def create_pipeline(**kwargs: Any) -> Pipeline:
-    """Return block -> trained decoders -> retrieval rows -> figures."""
+    """Return block -> trained decoders -> rows of accuracy and of cost -> verdict, figures and page."""
     return Pipeline(
         [
             node(
@@ -29,9 +35,24 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 name="evaluate_retrieval",
             ),
             node(
+                measure_streams,
+                _BLOCK,
+                ["long_context_system", "long_context_system_csv"],
+                name="measure_streams",
+            ),
+            node(
+                judge_retrieval,
+                ["long_context_rows", "long_context_system", *_BLOCK],
+                "long_context_verdict",
+                name="judge_retrieval",
+            ),
+            node(
                 draw_retrieval,
-                ["long_context_rows", "long_context_record", "params:provenance", *_BLOCK],
-                ["long_context_retrieval", "long_context_depths"],
+                [
+                    *("long_context_rows", "long_context_system", "long_context_verdict"),
+                    *("long_context_record", "params:provenance", *_BLOCK),
+                ],
+                ["long_context_figures", "long_context_report"],
                 name="draw_retrieval",
             ),
         ],
