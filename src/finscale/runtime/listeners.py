@@ -9,10 +9,13 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from finscale.core.budgets import Cell
+from finscale.core.errors import FinscaleError
+from finscale.core.files import read_json
 from finscale.runtime import trackers
 from finscale.runtime.progress import Tracker, track
 from finscale.runtime.stopping import STOP
 from finscale.runtime.wandb_runs import log_wandb_run
+from finscale.search.best import BEST_FILE
 from finscale.search.driver import SearchEvent, trial_directory
 from finscale.search.study import load_study
 from finscale.search.trials import trial_row
@@ -45,7 +48,7 @@ class SearchListener:
     ) -> None:
         self._cell, self._folder, self._tracker = cell, study_folder, tracker
         self._wandb_project = wandb_project
-        self._best: float | None = None
+        self._is_first = True
 
     def __call__(self, event: SearchEvent) -> None:
         """Receive one event of the driver."""
@@ -60,12 +63,19 @@ class SearchListener:
 
     def _finish(self, event: SearchEvent) -> None:
         value, outcome = event.values.get("value"), event.values["outcome"]
-        if value is not None:
-            self._best = value if self._best is None else min(self._best, value)
+        if self._is_first:
+            self._tracker.resume(event.values["n_finished"] - 1)
+            self._is_first = False
         shown = f"{value:.4f}" if value is not None else outcome
-        best = f", best {self._best:.4f}" if self._best is not None else ""
-        self._tracker.advance(f"trial {event.number}: {shown}{best}")
+        self._tracker.advance(f"trial {event.number}: {shown}{self._best_so_far()}")
         _log(_trial_run(self._cell, event.values["trial"], self._folder), self._wandb_project)
+
+    def _best_so_far(self) -> str:
+        """Of the whole study, which an earlier session may have begun."""
+        try:
+            return f", best {read_json(self._folder / BEST_FILE)['best_val_loss']:.4f}"
+        except FinscaleError:
+            return ""
 
 
 def _log(run: trackers.ChildRun, wandb_project: str | None) -> None:

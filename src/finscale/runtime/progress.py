@@ -38,6 +38,7 @@ class Tracker:
     total: int
     done: int = 0
     started_at: float = field(default_factory=time.monotonic)
+    _n_earlier: int = 0
     _bar: TaskID | None = None
 
     def advance(self, note: str = "", *, log: bool = True) -> None:
@@ -51,6 +52,11 @@ class Tracker:
                 "%s %d/%d%s%s", self.label, self.done, self.total, f"  {note}" if note else "", self._eta()
             )
 
+    def resume(self, n_done: int) -> None:
+        """Count steps that an earlier run of the same work has done; they say nothing of the time left."""
+        self._n_earlier = max(n_done - self.done, 0)
+        self.done += self._n_earlier
+
     def show(self, done: int, note: str = "") -> None:
         """Set the position, e.g. after a resume; never logged."""
         self.done = done
@@ -58,7 +64,8 @@ class Tracker:
             _screen.progress.update(self._bar, completed=done, note=note)
 
     def _eta(self) -> str:
-        seconds = (time.monotonic() - self.started_at) / self.done * (self.total - self.done)
+        here = self.done - self._n_earlier
+        seconds = (time.monotonic() - self.started_at) / here * (self.total - self.done)
         return f"  (about {seconds:.0f} s left)" if self.done < self.total and seconds > 2 else ""
 
 

@@ -2,6 +2,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import mlflow
 import pytest
@@ -10,11 +11,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from finscale.archgrid.batching import split_batch
 from finscale.core.budgets import Cell
+from finscale.core.files import write_json
 from finscale.models.config import PatchTSTConfig
 from finscale.runtime import listeners, trackers
 from finscale.runtime.listeners import SearchListener, log_missing_trials, log_seed_run
 from finscale.runtime.progress import Tracker
 from finscale.runtime.trackers import ChildRun
+from finscale.search.best import BEST_FILE
 from finscale.search.driver import SearchEvent, trial_directory
 from finscale.training.config import TrainingConfig
 from finscale.training.event_log import logged
@@ -83,7 +86,21 @@ def _finish_a_trial(folder: Path, wandb_project: str | None, **changes: object) 
         log(EpochEnd(**epoch.model_dump(), epochs=5, best_val_loss=0.7, best_epoch=1, memory_bytes=1))
     listen = SearchListener(CELL, folder, Tracker("Search", 1), wandb_project=wandb_project)
     trial = _trial(**changes)
-    listen(SearchEvent("finished", 4, {"value": trial.value, "outcome": "complete", "trial": trial}))
+    listen(SearchEvent("finished", 4, _finished(trial, n_finished=5)))
+
+
+def _finished(trial: FrozenTrial, *, n_finished: int) -> dict[str, Any]:
+    return {"value": trial.value, "outcome": "complete", "trial": trial, "n_finished": n_finished}
+
+
+def test_progress_goes_on_where_an_earlier_session_stopped(tmp_path: Path, told: Told) -> None:
+    write_json(tmp_path / BEST_FILE, {"best_val_loss": 0.125})
+    tracker = Tracker("search", 20)
+    listen = SearchListener(CELL, tmp_path, tracker, wandb_project=None)
+    for number, n_finished in ((4, 6), (5, 7)):
+        listen(SearchEvent("finished", number, _finished(_trial(number), n_finished=n_finished)))
+        assert tracker.done == n_finished
+    assert listen._best_so_far() == ", best 0.1250"
 
 
 def test_both_trackers_are_told_the_same_of_a_trial(tmp_path: Path, told: Told) -> None:
