@@ -14,16 +14,12 @@ from torch import nn
 
 from finscale.core.seeding import generator
 from finscale.longcontext.config import LongContextConfig
-from finscale.longcontext.rows import RetrievalRow, accuracy
+from finscale.longcontext.rows import RetrievalRow, accuracy, ignore
 from finscale.longcontext.task_names import Task
 from finscale.longcontext.tasks import Samples, place_samples
 from finscale.models.contract import Batch
 
 __all__ = ["evaluate_decoder", "evaluation_samples", "predict", "sequence_scores"]
-
-
-def ignore(row: RetrievalRow) -> None:
-    """Listen to nothing."""
 
 
 def evaluate_decoder(

@@ -17,7 +17,7 @@ from finscale.core.seeding import derive, generator
 from finscale.longcontext.config import LongContextConfig
 from finscale.longcontext.pretrained import PretrainedDecoder
 from finscale.longcontext.prompts import Encode, Prompt, make_prompts
-from finscale.longcontext.rows import RetrievalRow, accuracy
+from finscale.longcontext.rows import RetrievalRow, accuracy, ignore
 from finscale.longcontext.scoring import exact_match, match_score, perplexity, rouge_l, token_f1
 from finscale.longcontext.task_names import Task
 from finscale.longcontext.text_config import GenerationConfig
@@ -29,10 +29,6 @@ _WORDED: dict[str, Callable[[str, Sequence[str]], float]] = {
     "f1": token_f1,
     "rouge": rouge_l,
 }
-
-
-def ignore(row: RetrievalRow) -> None:
-    """Listen to nothing."""
 
 
 def evaluate_text(

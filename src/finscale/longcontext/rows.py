@@ -12,7 +12,7 @@ from scipy.stats import norm
 from finscale.core.config import Record
 from finscale.longcontext.task_names import Task
 
-__all__ = ["RetrievalRow", "accuracy", "metrics_lines", "pool", "rows_table", "wilson_interval"]
+__all__ = ["RetrievalRow", "accuracy", "ignore", "metrics_lines", "pool", "rows_table", "wilson_interval"]
 
 _Z = float(norm.ppf(0.975))
 _METRICS = ("task", "length", "depth", "mode", "acc", "seed", "runtime_s")
@@ -54,6 +54,10 @@ class RetrievalRow(Record):
     f1: float | None = None
     rouge: float | None = None
     perplexity: float | None = None
+
+
+def ignore(row: RetrievalRow) -> None:
+    """Listen to nothing."""
 
 
 def wilson_interval(n_right: float, n: int) -> tuple[float, float]:
