@@ -13,7 +13,7 @@ import torch
 from finscale.archgrid.batching import BatchRequest
 from finscale.archgrid.memory import predict_memory
 from finscale.archgrid.probe import step_fits
-from finscale.models.config import PatchTSTConfig
+from finscale.models.config import AnyConfig, PatchTSTConfig, TransformerConfig
 from finscale.training.memory import peak_memory_bytes
 
 SIZES = {"n_features": 25, "context_length": 60}
@@ -23,6 +23,9 @@ SHAPES = ((64, 64), (64, 32), (128, 24), (192, 16), (256, 12), (384, 6), (512, 4
 RECOMPUTED = ((64, 64), (256, 12))
 """Of these, measured with activation checkpointing too; on a CPU what the heap keeps then varies by run."""
 
+WITH_ATTRACTOR = ((64, 8), (256, 6))
+"""Measured as decoders over the same bars, with an attractor in every block and a window of 16 bars."""
+
 ALLOWED = {"cpu": 0.25, "cuda": 0.15}
 MICRO_BATCH_SIZE = {"cpu": 128, "cuda": 512}
 
@@ -31,6 +34,7 @@ def main() -> None:
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     for precision in ("fp32", "bf16") if kind == "cuda" else ("fp32",):
         ratios = [_print_ratio(kind, precision, *shape, "whole") for shape in SHAPES]
+        ratios += [_print_ratio(kind, precision, *shape, "attractor") for shape in WITH_ATTRACTOR]
         for shape in RECOMPUTED:
             _print_ratio(kind, precision, *shape, "recomputed")
         worst = max(abs(ratio - 1) for ratio in ratios)
@@ -49,9 +53,13 @@ def _print_ratio(kind: str, precision: str, d_model: int, n_layers: int, blocks:
     return ratio
 
 
-def measure(kind: str, precision: str, d_model: int, n_layers: int, *, recomputed: bool) -> tuple[int, int]:
+def measure(kind: str, precision: str, d_model: int, n_layers: int, *, blocks: str) -> tuple[int, int]:
     """Return the predicted peak in bytes and what this process's peak grew by over two micro-batches."""
-    config = PatchTSTConfig(d_model=d_model, n_layers=n_layers, n_heads=8, d_ff=4 * d_model)
+    recomputed, shape = blocks == "recomputed", {"d_model": d_model, "n_layers": n_layers, "n_heads": 8}
+    config: AnyConfig = PatchTSTConfig(**shape, d_ff=4 * d_model)
+    if blocks == "attractor":
+        looking_back = {"window_size": 16, "attractor": {"keys": "content", "into": "all"}}
+        config = TransformerConfig.read({**shape, "d_ff": 4 * d_model, **looking_back})
     request = BatchRequest(config=config, **SIZES, device=kind, precision=precision)
     tiny = config.model_copy(update={"d_model": 16, "d_ff": 32, "n_layers": 1})
     step_fits(request.model_copy(update={"config": tiny}), 2)  # loads libraries, which are not the step's
@@ -72,6 +80,6 @@ def measure(kind: str, precision: str, d_model: int, n_layers: int, *, recompute
 if __name__ == "__main__":
     if arguments := sys.argv[1:]:
         kind, precision, d_model, n_layers, blocks = arguments
-        print(*measure(kind, precision, int(d_model), int(n_layers), recomputed=blocks == "recomputed"))
+        print(*measure(kind, precision, int(d_model), int(n_layers), blocks=blocks))
     else:
         main()

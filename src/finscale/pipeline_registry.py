@@ -1,4 +1,4 @@
-"""Every folder under pipelines/ is a runnable pipeline; hpo and training bring their upstream nodes along."""
+"""Every folder under pipelines/ is a runnable pipeline; those that train bring their upstream nodes along."""
 
 import importlib
 
@@ -12,6 +12,7 @@ _UPSTREAM = {
     "arch_grid": ("feature_engineering", "dataset"),
     "hpo": ("feature_engineering", "dataset", "arch_grid"),
     "training": ("feature_engineering", "dataset"),
+    "context_sweep": ("feature_engineering", "dataset"),
 }
 _DEFAULT = ("feature_engineering", "dataset", "arch_grid", "hpo", "training", "scaling_analysis")
 

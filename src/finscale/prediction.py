@@ -17,11 +17,13 @@ from finscale.core.files import read_json
 from finscale.features.bars import kind_of
 from finscale.features.compute import compute_features
 from finscale.features.prepare import prepare_bars
+from finscale.models.config import reads_calendar
 from finscale.training.answer_table import answer_columns
+from finscale.training.calibration import CALIBRATION, Calibration, load_calibration
 from finscale.training.config import ExecutionConfig
 from finscale.training.result import TrainingResult
 from finscale.training.run_inputs import INPUTS, RunInputs, load_inputs, usual_step_s
-from finscale.training.run_spec import RunSpec, read_run_spec
+from finscale.training.run_spec import RunSpec, fingerprint, read_run_spec
 from finscale.windows.data import WindowData
 from finscale.windows.origins import rows_frame
 from finscale.windows.unlabelled import unlabelled_windows
@@ -29,10 +31,9 @@ from finscale.windows.unlabelled import unlabelled_windows
 if TYPE_CHECKING:
     from finscale.training.gradients import WindowSource
 
-__all__ = ["RUN_FILES", "predict", "predict_with_dropout"]
+__all__ = ["predict", "predict_with_dropout", "run_files"]
 
-RUN_FILES = ("run_spec.json", INPUTS, "result.json", "best.safetensors")
-"""What the folder of a finished run must hold to score bars; nothing else of it is read."""
+_RUN_FILES = ("run_spec.json", INPUTS, "result.json", "best.safetensors")
 
 _SAME_STEP = 1.5
 _TIMES = ("session", "opened_at")
@@ -64,8 +65,9 @@ def predict(run_dir: str | Path, bars: pd.DataFrame, *, device: str = "cpu") -> 
     -------
     DataFrame
         One row per origin: ``date`` (trading day), ``at`` (stamp of its bar), ``instrument``, and the answer
-        as in the test tables: ``probability``, ``prediction``, or ``q05`` ...; of a forecast one column per
-        target column and step (``OT_1``), standardised as the model saw them.
+        as in the test tables: ``probability``, ``prediction``, or ``q05`` ... at the scored horizon and
+        ``q05_h6`` ... at every other that was trained, calibrated where the run is (``attrs["calibrated"]``);
+        of a forecast one column per target column and step (``OT_1``), standardised as the model saw them.
 
     Raises
     ------
@@ -84,8 +86,12 @@ def predict(run_dir: str | Path, bars: pd.DataFrame, *, device: str = "cpu") -> 
 
     run = _load_run(Path(run_dir), device)
     data, origins = _windows(run, bars)
-    answer = _ask(run, data, origins, answers)
-    return rows_frame(data, origins).assign(**answer_columns(answer, data.spec))
+    answer, calibration = _ask(run, data, origins, answers), _calibration(run)
+    if calibration is not None:
+        answer = calibration.apply(answer)
+    table = rows_frame(data, origins).assign(**answer_columns(answer, data.spec))
+    table.attrs["calibrated"] = calibration is not None
+    return table
 
 
 def predict_with_dropout(
@@ -94,7 +100,8 @@ def predict_with_dropout(
     """Return as `predict` the mean of ``n_samples`` passes with dropout on, and beside it their spread.
 
     The spread is the standard deviation, in columns of the same names that end with ``_spread``: how far the
-    weights are uncertain, as far as dropout tells (Gal and Ghahramani 2016).
+    weights are uncertain, as far as dropout tells (Gal and Ghahramani 2016). Quantiles are not calibrated: a
+    calibration is of what the model says without dropout.
 
     Parameters
     ----------
@@ -114,6 +121,11 @@ def predict_with_dropout(
     return rows_frame(data, origins).assign(**answer_columns(mean, data.spec), **spreads)
 
 
+def run_files(folder: Path) -> tuple[str, ...]:
+    """Return what is read of the folder of a finished run to score bars, its calibration where it has one."""
+    return (*_RUN_FILES, CALIBRATION) if (folder / CALIBRATION).is_file() else _RUN_FILES
+
+
 @dataclass(frozen=True)
 class _Run:
     folder: Path
@@ -126,7 +138,7 @@ def _load_run(folder: Path, device: str) -> _Run:
     """Read the records of a run; on a device like its own it executes in the precision it was trained in."""
     from finscale.training.config import resolve_device
 
-    missing = [name for name in RUN_FILES if not (folder / name).is_file()]
+    missing = [name for name in _RUN_FILES if not (folder / name).is_file()]
     if missing:
         remedy = "name a seed_... folder of 06_models/training whose run is complete"
         raise Fault(str(folder), "be the folder of a finished training", f"no {', '.join(missing)}", remedy)
@@ -136,6 +148,10 @@ def _load_run(folder: Path, device: str) -> _Run:
     precision = result.executed.precision if at_home else "fp32"
     execution = ExecutionConfig.read({**asked.model_dump(), "precision": precision})
     return _Run(folder, read_run_spec(folder / "run_spec.json"), load_inputs(folder), execution)
+
+
+def _calibration(run: _Run) -> Calibration | None:
+    return load_calibration(run.folder, fingerprint=fingerprint(run.spec))
 
 
 def _windows(run: _Run, bars: pd.DataFrame) -> tuple[WindowData, NDArray[np.int64]]:
@@ -200,6 +216,8 @@ def _ask(
     device = resolve_device(run.execution)
     with executing(run.execution, device):
         _, model = load_best(run.folder, data, device=device)
-        windows: WindowSource = DeviceWindows(data, device, origins=origins)
+        windows: WindowSource = DeviceWindows(
+            data, device, origins=origins, calendar=reads_calendar(run.spec.model)
+        )
         rows = torch.from_numpy(origins).to(device)
         return ask(model, windows, rows, spec=data.spec, execution=run.execution, **options)

@@ -8,6 +8,7 @@ import yaml
 from kedro.config import OmegaConfigLoader
 
 from finscale.core.errors import FinscaleError
+from finscale.longcontext.config import LongContextConfig, read_block
 from finscale.runtime.config_loader import FinscaleConfigLoader
 from finscale.runtime.definition import resolve
 from finscale.settings import CONFIG_LOADER_ARGS
@@ -16,7 +17,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 ENVIRONMENTS = ["base", "local", "local_mps", "colab_a100", "cluster", "demo", "test"]
 CELLS = [("5K", 1), ("2000K", 3.0), ("2B", 10)]
 EXECUTION = {"execution", "device", "provenance"}
-EXECUTION_OF_SEARCH = {"executor", "n_workers", "batch_provider"}
+EXECUTION_OF_SEARCH = {"executor", "n_workers", "n_gpus", "batch_provider"}
 
 
 def loader(env: str, **runtime_params: Any) -> FinscaleConfigLoader:
@@ -78,7 +79,7 @@ def test_demo_and_test_have_an_experiment_and_a_data_folder_of_their_own():
 def test_the_title_of_every_experiment_says_what_data_it_is():
     experiments = resolved("base")["experiments"]
     said = {"sp500": "S&P 500", "sp500_vix": "S&P 500", "us_indices": "S&P 500 and Nasdaq"}
-    said["simulated_intraday"] = "simulated"
+    said |= dict.fromkeys(("simulated_intraday", "simulated_futures"), "simulated")
     assert len(experiments) >= 10
     for name in experiments:
         found = resolved("base", experiment=name)["definition"]
@@ -120,3 +121,48 @@ def test_the_experiment_names_the_model_family_and_conf_only_its_settings():
     asked = {"spy_daily_direction": "patchtst", "spy_daily_direction_transformer": "transformer"}
     found = {name: resolved("base", experiment=name)["model"]["family"] for name in asked}
     assert found == asked
+
+
+def asked(**runtime_params: Any) -> LongContextConfig:
+    found = resolved("base", **runtime_params)
+    return read_block(found["long_context"], found["long_context_blocks"])
+
+
+def test_leaves_of_the_long_context_block_that_runs_can_be_set():
+    plain, leaves = asked(long_context="cpu_smoke"), {"n_samples": 4, "lengths": "32 48"}
+    block = {"cpu_smoke": {"evaluation": leaves, "model": {"d_model": 16}}}
+    found = asked(long_context="cpu_smoke", long_context_blocks=block)
+    assert (found.evaluation.n_samples, found.evaluation.lengths) == (4, (32, 48))
+    assert found.transformer("rope").d_model == 16
+    still = {"n_samples": found.evaluation.n_samples, "lengths": found.evaluation.lengths}
+    assert found.evaluation == plain.evaluation.model_copy(update=still)
+    assert found.training == plain.training
+    default = asked(long_context_blocks={"cpu_demo": {"seeds": "7"}})
+    assert default.seeds == (7,)
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        (
+            {"long_context_blocks": {"cpu_demo": {"evaluation": {"n_sample": 4}}}},
+            r"long_context_blocks\.cpu_demo\.evaluation\.n_sample must be a known key.*'n_samples'",
+        ),
+        (
+            {"long_context_blocks": {"cpu_dmo": {"evaluation": {"n_samples": 4}}}},
+            r"long_context_blocks\.cpu_dmo must be of the block that runs, cpu_demo",
+        ),
+        (
+            {"long_context": "cpu_smoke", "long_context_blocks": {"cpu_demo": {"seeds": "1"}}},
+            r"must be of the block that runs, cpu_smoke.* or add long_context=cpu_demo",
+        ),
+        (
+            {"long_context": {"evaluation": {"n_samples": 4}}},
+            r"long_context must name a block.*; write long_context_blocks\.<block>\.<setting>=<value>",
+        ),
+        ({"long_context": "cpu_smok"}, r"long_context must name a block.*did you mean 'cpu_smoke'"),
+    ],
+)
+def test_a_leaf_that_nobody_would_read_is_refused(params, said):
+    with pytest.raises(FinscaleError, match=said):
+        resolved("base", **params)

@@ -13,12 +13,14 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from finscale.archgrid.enumerate import enumerate_grid
+from finscale.archgrid.probe import checkpoint_activations
 from finscale.core.budgets import parse_budget
 from finscale.core.errors import Fault
 from finscale.models.config import (
     MODEL_CONFIGS,
     AnyConfig,
     DLinearConfig,
+    MigtTvdtConfig,
     NaiveConfig,
     PatchTSTConfig,
     TransformerConfig,
@@ -33,6 +35,7 @@ from finscale.models.registry import BUILDERS, build_meta_model, build_model
 F, T, B, C = 5, 24, 4, 3
 PATCHTST = partial(PatchTSTConfig, d_model=16, n_layers=2, n_heads=4, d_ff=24, patch_length=6, stride=3)
 DECODER = partial(TransformerConfig, vocab_size=11, d_model=16, n_layers=2, n_heads=4, d_ff=24)
+MIGT = partial(MigtTvdtConfig, d_model=16, n_layers=2, n_heads=4, d_ff=24, session_bars=78)
 BARS = partial(TransformerConfig, d_model=16, n_layers=2, n_heads=4, d_ff=24)
 POSITIONS = {
     **{kind: {"kind": kind} for kind in POSITION_CONFIGS},
@@ -120,6 +123,14 @@ BAR_OPTIONS: dict[str, dict[str, Any]] = {
         "joint_embedding_dim": 16,
     },
 }
+MIGT_OPTIONS: dict[str, dict[str, Any]] = {
+    **{head: {"head": config} for head, config in HEADS.items()},
+    "some-columns": {"head": SOME_COLUMNS},
+    "time2vec": {"time2vec": True},
+    "daily": {"session_bars": 1, "dropout": 0.0},
+    "odd-depth": {"n_layers": 5, "n_heads": 1},
+    "one-layer": {"n_layers": 1},
+}
 CONFIGS = {
     **{f"patchtst-{name}": config for name, config in PATCHTSTS.items()},
     "transformer-rope": DECODER(dropout=0.2),
@@ -127,6 +138,7 @@ CONFIGS = {
     "transformer-plain": DECODER(conv_taps=0),
     **{f"transformer-{name}": DECODER(**options) for name, options in DECODER_OPTIONS.items()},
     **{f"transformer-{name}": BARS(**options) for name, options in BAR_OPTIONS.items()},
+    **{f"migt_tvdt-{name}": MIGT(**options) for name, options in MIGT_OPTIONS.items()},
     **{f"dlinear-{name}": DLinearConfig(average_bars=5, head=head) for name, head in HEADS.items()},
     "dlinear-individual": DLinearConfig(average_bars=5, head=SOME_COLUMNS, individual=True),
     "naive-last": NaiveConfig(head=FORECAST),
@@ -137,10 +149,11 @@ DECODERS = {name: config for name, config in CONFIGS.items() if getattr(config, 
 PADDED = {
     name: config
     for name, config in CONFIGS.items()
-    if config.family == "transformer" or (config.family == "patchtst" and config.norm != "batch_norm")
+    if config.family in {"transformer", "migt_tvdt"}
+    or (config.family == "patchtst" and config.norm != "batch_norm")
 }
 UNPADDED = {name: config for name, config in CONFIGS.items() if name not in PADDED}
-STACKED = {name: config for name, config in CONFIGS.items() if config.family in {"patchtst", "transformer"}}
+STACKED = {name: config for name, config in CONFIGS.items() if hasattr(config, "n_layers")}
 WINDOWED = {name: config for name, config in CONFIGS.items() if config.family != "transformer"}
 GRID_SIZES = {"n_features": 25, "context_length": 60}
 
@@ -176,8 +189,9 @@ def windows(config: AnyConfig, seed: int = 0) -> Batch:
 
 GROUPS = {
     **dict.fromkeys(("embedding", "instance_norm", "class_token"), "embedding"),
-    **{"positions": "positions", "blocks": "body", "final_norm": "body"},
-    **dict.fromkeys(("head", "trend", "remainder"), "head"),
+    **dict.fromkeys(("blocks", "final_norm", "time_pool", "variable_blocks", "variable_norm"), "body"),
+    **dict.fromkeys(("head", "hidden", "output_pool", "trend", "remainder"), "head"),
+    "positions": "positions",
 }
 FIELDS = ("values", "tokens", "calendar", "categories")
 
@@ -308,8 +322,10 @@ def test_a_window_does_not_depend_on_its_neighbours(config: AnyConfig) -> None:
 
 @every_config
 def test_the_prediction_depends_on_the_order_of_time(config: AnyConfig) -> None:
+    """Bars change places and the calendar stays; it is the order that some models know."""
     model, batch = build(config), windows(config)
     swapped = changed(batch, lambda x: x[:, [*range(T // 2, T), *range(T // 2)]])
+    swapped = dataclasses.replace(swapped, calendar=batch.calendar)
     assert (predict(model, swapped) - predict(model, batch)).abs().max() > 1e-3
 
 
@@ -354,7 +370,7 @@ def test_a_calendar_is_read_or_refused(config: AnyConfig) -> None:
         with pytest.raises(Fault, match=r"got \['calendar'\]"):
             model(dataclasses.replace(batch, calendar=torch.zeros(B, T, 4, dtype=torch.int64)))
         return
-    with pytest.raises(Fault, match=r"batch.calendar must be given to this patchtst"):
+    with pytest.raises(Fault, match=rf"batch.calendar must be given to this {config.family}"):
         model(dataclasses.replace(batch, calendar=None))
     moved = dataclasses.replace(batch, calendar=(batch.calendar + 1) % 7)
     assert not torch.allclose(predict(model, moved), predict(model, batch))
@@ -446,7 +462,7 @@ def test_recomputing_activations_changes_no_number(config: AnyConfig) -> None:
     found = []
     for checkpoint in (False, True):
         model, seen = build(config).train(), []
-        model.blocks.checkpoint = checkpoint
+        checkpoint_activations(model, checkpoint)
         model.blocks[0].register_forward_pre_hook(lambda *_, seen=seen: seen.append(1))
         with torch.random.fork_rng():
             torch.manual_seed(0)

@@ -82,7 +82,7 @@ def test_times_in_a_column_are_as_good_as_in_the_index(daily_run: Any) -> None:
     ("task", "columns"),
     [
         ("regression", ["prediction"]),
-        ("quantile", ["q10", "q50"]),
+        ("quantile", ["q10", "q50", "q10_h1", "q50_h1"]),
         ("forecast", ["rsi_14_1", "rsi_14_2", "return_5_1", "return_5_2"]),
     ],
 )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from finscale.core.errors import Fault, FinscaleError
-from finscale.models.config import PatchTSTConfig, TransformerConfig, parse_model_config
+from finscale.models.config import MigtTvdtConfig, PatchTSTConfig, TransformerConfig, parse_model_config
 
 __all__ = [
     "BASE",
@@ -26,10 +26,14 @@ N_LAYERS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160, 180, 192, 256)
 N_HEADS = (2, 4, 8, 16, 32)
 D_FF_RATIOS = (2, 4)
 
-GridConfig = PatchTSTConfig | TransformerConfig
+GridConfig = PatchTSTConfig | TransformerConfig | MigtTvdtConfig
 """A config with the four dimensions of a grid."""
 
-FAMILIES: dict[str, type[GridConfig]] = {"patchtst": PatchTSTConfig, "transformer": TransformerConfig}
+FAMILIES: dict[str, type[GridConfig]] = {
+    "patchtst": PatchTSTConfig,
+    "transformer": TransformerConfig,
+    "migt_tvdt": MigtTvdtConfig,
+}
 """The families that have a grid."""
 
 BASE = PatchTSTConfig(d_model=64, n_layers=2, n_heads=2, d_ff=128)

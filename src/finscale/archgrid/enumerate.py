@@ -1,7 +1,7 @@
 """List every architecture whose exact parameter count lies within a band around a budget.
 
-Every cost is linear in depth, so that one and two layers, counted by the scalar formulas, give all depths
-exactly.
+Every cost is linear in depth as long as it is even, so that two and four layers, counted by the scalar
+formulas, give all even depths exactly; an odd one (whose half some model rounds down) is counted by itself.
 N parameters, T context_length, F features, C outputs, d d_model, L n_layers.
 """
 
@@ -115,7 +115,7 @@ def enumerate_grid(
         Target N, from about 5K up. Widths below 64 take part under 1M only.
     n_features, context_length, n_outputs : int
         F, T and C, which N depends on.
-    base : PatchTSTConfig or TransformerConfig
+    base : GridConfig
         Everything but the four searched dimensions.
     tolerance : float
         Half-width of the band around the budget, inclusive at both ends; 0.25 keeps 0.75 to 1.25 budgets.
@@ -245,11 +245,15 @@ def _is_possible(base: GridConfig, dimensions: dict[str, int]) -> bool:
 
 
 def _by_depth(config: GridConfig, sizes: _Sizes) -> Iterator[tuple[int, _Costs]]:
-    """Yield the costs of every depth, on the line through those of one and two layers."""
-    one, two = (_costs(config.model_copy(update={"n_layers": n_layers}), sizes) for n_layers in (1, 2))
+    """Yield the costs of every depth, the even ones on the line through those of two and four layers."""
+
+    def at(n_layers: int) -> _Costs:
+        return _costs(config.model_copy(update={"n_layers": n_layers}), sizes)
+
+    two, four = at(2), at(4)
     for n_layers in N_LAYERS:
-        line = (a + (n_layers - 1) * (b - a) for a, b in zip(one, two, strict=True))
-        yield n_layers, _Costs(*line)
+        line = (a + (n_layers // 2 - 1) * (b - a) for a, b in zip(two, four, strict=True))
+        yield n_layers, at(n_layers) if n_layers % 2 else _Costs(*line)
 
 
 def _costs(config: GridConfig, sizes: _Sizes) -> _Costs:

@@ -7,9 +7,18 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from finscale.core.config import Record
-from finscale.models.config import AnyConfig, DLinearConfig, NaiveConfig, PatchTSTConfig, TransformerConfig
+from finscale.models.attractor_config import AttractorConfig
+from finscale.models.attractor_counts import attractor_kept
+from finscale.models.config import (
+    AnyConfig,
+    DLinearConfig,
+    MigtTvdtConfig,
+    NaiveConfig,
+    PatchTSTConfig,
+    TransformerConfig,
+)
 from finscale.models.counting import count_params, n_tokens
-from finscale.models.layers.counts import MOST_KEYS, n_read, output_width
+from finscale.models.layers.counts import MOST_KEYS, bands, n_read, output_width
 from finscale.models.position_counts import alibi_columns
 
 __all__ = ["DeviceType", "MemoryEstimate", "Precision", "predict_memory"]
@@ -28,6 +37,8 @@ pieces to the next aligned request of that size, so that a process grows to 1.3 
 within a few steps; blocks that are computed again pass through the heap all the same. Measured, not derived:
 `benchmarks/bench_memory.py`.
 """
+
+_Stacked = PatchTSTConfig | TransformerConfig | MigtTvdtConfig
 
 _ROTARY = ("rope", "rope_linear", "rope_ntk", "rope_dynamic", "yarn", "hybrid")
 
@@ -78,24 +89,37 @@ class _Load(NamedTuple):
     device_type: DeviceType
 
     @property
+    def stream_mask(self) -> int:
+        """Bytes per number in a dropout mask of fp32 tokens."""
+        return _FP32 if self.mask > 1 else self.mask
+
+    @property
     def values(self) -> int:
         """Numbers in the windows."""
         return self.windows * self.context_length * self.n_features
 
 
-class _Kept(NamedTuple):
-    """Bytes kept: at the entry of a block, within one, and outside of the blocks; and the workspace."""
+class _Stack(NamedTuple):
+    """Bytes kept at the entry of a block and within one, and how many there are alike."""
 
     n_blocks: int
     entry: int
     block: int
+
+
+class _Kept(NamedTuple):
+    """Bytes kept in the blocks and outside of them, and the workspace."""
+
+    stacks: tuple[_Stack, ...]
     outer: int
     workspace: int
 
     def activations(self, *, recomputed: bool) -> int:
-        """Of all blocks; where they are recomputed, of their entries and of the one at work."""
-        blocks = self.n_blocks * self.entry + self.block if recomputed else self.n_blocks * self.block
-        return blocks + self.outer
+        """Of all blocks; where they are recomputed, of their entries and of the largest one at work."""
+        if not recomputed:
+            return sum(stack.n_blocks * stack.block for stack in self.stacks) + self.outer
+        entries = sum(stack.n_blocks * stack.entry for stack in self.stacks)
+        return entries + max((stack.block for stack in self.stacks), default=0) + self.outer
 
 
 def predict_memory(
@@ -182,16 +206,60 @@ def _transformer(config: TransformerConfig, load: _Load) -> _Kept:
     columns = tokens * config.initial_width * load.branch if config.joint_embedding_dim else 0
     inputs = _INT64 * tokens if config.vocab_size else load.values * load.branch
     outer, n_keys = outputs + columns + inputs, load.context_length
-    return _stack(config, load, tokens=tokens, block=block, outer=outer, n_keys=n_keys)
+    kept = _stack(config, load, tokens=tokens, block=block, outer=outer, n_keys=n_keys)
+    if config.window_size is not None and config.window_size < load.context_length:
+        (stack,) = kept.stacks
+        block_bytes = stack.block + round(_window_bytes(config, load, config.window_size, keys=keys))
+        kept = kept._replace(stacks=(stack._replace(block=block_bytes),))
+    return kept if config.attractor is None else _with_attractors(kept, config.attractor, config, load)
+
+
+def _window_bytes(config: TransformerConfig, load: _Load, window_size: int, *, keys: float) -> float:
+    """Bytes per block: masks of all bands, which windows share, and keys and values joined to the sinks."""
+    length, n_sinks = load.context_length, config.n_sinks
+    parts = bands(n_queries=length, n_keys=length, window_size=window_size)
+    seen = [part.stop - part.first_key + min(n_sinks, part.first_key) for part in parts]
+    masks = sum((part.stop - part.first) * n for part, n in zip(parts, seen, strict=True))
+    joined = sum(n for part, n in zip(parts, seen, strict=True) if n_sinks and part.first_key)
+    return (masks + 2 * keys * config.d_model * load.windows * joined) * load.branch
+
+
+def _with_attractors(
+    kept: _Kept, attractor: AttractorConfig, config: TransformerConfig, load: _Load
+) -> _Kept:
+    """Let the blocks that have an attractor keep what it keeps; the others stay as they are."""
+    (plain,), n_injected, half = kept.stacks, len(config.injected_layers), load.branch < _FP32
+    numbers = attractor_kept(
+        attractor, load.context_length, config.d_model, n_heads=config.n_heads, half=half
+    )
+    injected = plain._replace(n_blocks=n_injected, block=plain.block + _FP32 * load.windows * numbers)
+    return kept._replace(stacks=(plain._replace(n_blocks=plain.n_blocks - n_injected), injected))
+
+
+def _migt_tvdt(config: MigtTvdtConfig, load: _Load) -> _Kept:
+    """Two stacks of fp32 tokens; bars, their calendar, and what pools them over time."""
+    n_bars, sequences, d = load.windows * load.context_length, load.windows * load.n_features, config.d_model
+    tokens, numbers = n_bars * load.n_features, _Numbers(attention=6, feed_forward=2)
+    over_time = _blocks(config, load, tokens=tokens, block=numbers, n_keys=load.context_length)
+    over_variables = _blocks(config, load, tokens=sequences, block=numbers, n_keys=load.n_features)
+    half = load.branch < _FP32
+    pooled = d * (load.stream_mask + _FP32 + (2 + half) * load.branch) + 4 * _FP32
+    calendar = n_bars * (_INT64 + config.positions.d_code * load.branch)
+    read = sequences * d * (_FP32 + load.branch)
+    return _Kept(
+        (over_time, over_variables._replace(n_blocks=config.n_variable_layers)),
+        outer=tokens * pooled + _FP32 * load.values + calendar + read,
+        workspace=tokens * (d + config.d_ff) * load.branch,
+    )
 
 
 def _dlinear(config: DLinearConfig, load: _Load) -> _Kept:
     """Values, their moving average and the rest; no blocks."""
-    return _Kept(0, 0, 0, outer=3 * _FP32 * load.values, workspace=2 * _FP32 * load.values)
+    return _Kept((), outer=3 * _FP32 * load.values, workspace=2 * _FP32 * load.values)
 
 
 def _naive(config: NaiveConfig, load: _Load) -> _Kept:
-    return _Kept(0, 0, 0, outer=_FP32 * load.values, workspace=0)
+    return _Kept((), outer=_FP32 * load.values, workspace=0)
 
 
 class _Numbers(NamedTuple):
@@ -201,7 +269,7 @@ class _Numbers(NamedTuple):
     feed_forward: int
 
 
-def _turned(config: PatchTSTConfig | TransformerConfig, keys: float = 1.0) -> float:
+def _turned(config: _Stacked, keys: float = 1.0) -> float:
     """Turned queries and ``keys`` as many keys, and a mix of their layout; longer copies of all under ALiBi.
 
     Without a causal mask ALiBi is a bias that all windows share; it keeps the leanest kernel away, at about
@@ -214,12 +282,12 @@ def _turned(config: PatchTSTConfig | TransformerConfig, keys: float = 1.0) -> fl
     return 2 + keys if _is_rotary(config) else 0.0
 
 
-def _is_rotary(config: PatchTSTConfig | TransformerConfig) -> bool:
+def _is_rotary(config: _Stacked) -> bool:
     positions = config.positions
     return positions.kind in _ROTARY or getattr(positions, "form", "") == "rotary"
 
 
-def _attention_bytes(config: PatchTSTConfig | TransformerConfig, load: _Load, n_keys: int) -> int:
+def _attention_bytes(config: _Stacked, load: _Load, n_keys: int) -> int:
     """Bytes per token and head: of the sum of its exponentials, or of its probabilities for few keys."""
     shared = getattr(config, "kv_heads", config.n_heads) != config.n_heads or getattr(config, "causal", False)
     plain = not (shared or _is_rotary(config) or config.positions.kind == "alibi")
@@ -227,42 +295,51 @@ def _attention_bytes(config: PatchTSTConfig | TransformerConfig, load: _Load, n_
     return n_keys * load.branch if few else _FP32
 
 
-def _stream(config: PatchTSTConfig | TransformerConfig, load: _Load) -> int:
+def _stream(config: _Stacked, load: _Load) -> int:
     """Bytes per number of the residual stream: whole where fp32 weights enter it as they are."""
-    looked_up = isinstance(config, TransformerConfig) and config.vocab_size is not None
+    looked_up = getattr(config, "vocab_size", None) is not None or isinstance(config, MigtTvdtConfig)
     return _FP32 if looked_up or config.positions.kind == "learned" else load.branch
 
 
-def _stack(
-    config: PatchTSTConfig | TransformerConfig,
-    load: _Load,
-    *,
-    tokens: int,
-    block: _Numbers,
-    outer: int,
-    n_keys: int,
-) -> _Kept:
-    """Two residual inputs, both branches, their masks and statistics; and around them the embedded tokens.
+def _stack(config: _Stacked, load: _Load, *, tokens: int, block: _Numbers, outer: int, n_keys: int) -> _Kept:
+    """One stack of blocks, and around it the embedded tokens."""
+    d = config.d_model
+    return _Kept(
+        (_blocks(config, load, tokens=tokens, block=block, n_keys=n_keys),),
+        outer=tokens * d * (load.mask + _stream(config, load)) + outer,
+        workspace=tokens * (d + config.d_ff) * load.branch,
+    )
+
+
+def _blocks(config: _Stacked, load: _Load, *, tokens: int, block: _Numbers, n_keys: int) -> _Stack:
+    """Two residual inputs, both branches, their masks and statistics.
 
     The root mean square norm is composed of several steps, which keep its input once more.
     """
-    d, d_ff = config.d_model, config.d_ff
-    stream = _stream(config, load)
-    residual = 2 * d * (stream + (_FP32 if config.norm == "rms_norm" else 0))
-    branch = (block.attention * d + block.feed_forward * d_ff) * load.branch
+    d, stream = config.d_model, _stream(config, load)
+    rms_norm = getattr(config, "norm", "layer_norm") == "rms_norm"
+    residual = 2 * d * (stream + (_FP32 if rms_norm else 0))
+    branch = (block.attention * d + block.feed_forward * config.d_ff) * load.branch
     statistics = 4 * _FP32 + config.n_heads * _attention_bytes(config, load, n_keys)
-    return _Kept(
+    gate = _gate_bytes(config, load) if isinstance(config, MigtTvdtConfig) else 0
+    return _Stack(
         config.n_layers,
         entry=tokens * d * stream,
-        block=round(tokens * (residual + branch + 2 * d * load.mask + statistics)),
-        outer=tokens * d * (load.mask + stream) + outer,
-        workspace=tokens * (d + d_ff) * load.branch,
+        block=round(tokens * (residual + branch + 2 * d * load.mask + statistics + gate)),
     )
+
+
+def _gate_bytes(config: MigtTvdtConfig, load: _Load) -> int:
+    """Bytes per token: what the gate's norm and map read, how far it opens and what it lets in, in fp32."""
+    cast = load.branch if load.branch < _FP32 else 0
+    wide = load.stream_mask - load.mask
+    return config.d_model * (_FP32 + 2 * load.branch + cast + wide) + 2 * _FP32
 
 
 _KEPT: dict[str, Callable[[Any, _Load], _Kept]] = {
     "patchtst": _patchtst,
     "transformer": _transformer,
+    "migt_tvdt": _migt_tvdt,
     "dlinear": _dlinear,
     "naive": _naive,
 }

@@ -1,6 +1,8 @@
 """Catalog datasets whose files are replaced whole: a reader never meets half a table."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NewType
 
@@ -11,6 +13,7 @@ from finscale.core.errors import Fault
 from finscale.core.files import read_json, replacing, write_json, write_text
 
 __all__ = [
+    "DocumentsDataset",
     "FiguresDataset",
     "FolderDataset",
     "JSONDataset",
@@ -18,6 +21,7 @@ __all__ = [
     "ParquetDataset",
     "PlotlyDataset",
     "TablesDataset",
+    "TablesOnDemandDataset",
     "TextDataset",
     "plain_figure",
     "plotly_preview",
@@ -184,16 +188,16 @@ class FolderDataset(AbstractDataset[Path, Path]):
         return {"filepath": str(self._path)}
 
 
-class TablesDataset(AbstractDataset[None, dict[str, pd.DataFrame]]):
-    """The same table from many places, e.g. from every finished cell. Read-only.
+class _FoldersDataset(AbstractDataset[None, dict[str, Any]]):
+    """The same file from many places, e.g. from every finished cell. Read-only.
 
     Parameters
     ----------
     path : str
         Folder to look in.
     pattern : str
-        Glob of the Parquet files. A table is known by the part of its path that the pattern's first
-        component matched: the cell's folder in ``*_h*/runs.parquet``, the file's stem in ``grid_*.parquet``.
+        Glob of the files. One is known by the part of its path that the pattern's first component matched:
+        the cell's folder in ``*_h*/runs.parquet``, the file's stem in ``grid_*.parquet``.
     """
 
     def __init__(self, *, path: str, pattern: str, metadata: dict[str, Any] | None = None) -> None:
@@ -201,13 +205,18 @@ class TablesDataset(AbstractDataset[None, dict[str, pd.DataFrame]]):
         self._pattern = pattern
         self.metadata = metadata
 
-    def load(self) -> dict[str, pd.DataFrame]:
-        return {
-            Path(found.relative_to(self._path).parts[0]).stem: _read_parquet(found) for found in self._files()
-        }
+    def load(self) -> dict[str, Any]:
+        return {self._name(found): self._read(found) for found in self._files()}
 
     def save(self, data: None) -> None:
-        raise DatasetError("These tables are written one by one by the runs that own them")
+        raise DatasetError("These files are written one by one by the runs that own them")
+
+    def _read(self, path: Path) -> Any:
+        raise NotImplementedError
+
+    def _name(self, found: Path) -> str:
+        first, *rest = found.relative_to(self._path).parts
+        return first if rest else found.stem
 
     def _files(self) -> list[Path]:
         return sorted(self._path.glob(self._pattern))
@@ -217,6 +226,27 @@ class TablesDataset(AbstractDataset[None, dict[str, pd.DataFrame]]):
 
     def _describe(self) -> dict[str, Any]:
         return {"path": str(self._path), "pattern": self._pattern}
+
+
+class TablesDataset(_FoldersDataset):
+    """The same Parquet table from many places."""
+
+    def _read(self, path: Path) -> pd.DataFrame:
+        return _read_parquet(path)
+
+
+class TablesOnDemandDataset(_FoldersDataset):
+    """The same, where all at once would fill the memory: each is a function that reads it."""
+
+    def _read(self, path: Path) -> Callable[[], pd.DataFrame]:
+        return partial(_read_parquet, path)
+
+
+class DocumentsDataset(_FoldersDataset):
+    """The same JSON document from many places."""
+
+    def _read(self, path: Path) -> Any:
+        return read_json(path)
 
 
 class FiguresDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):

@@ -12,25 +12,25 @@ from finscale.datasets.atomic import JSONDataset, PlotlyPreview, plain_figure, p
 __all__ = ["BestParamsDataset", "StudyDataset"]
 
 
-class StudyDataset(AbstractDataset[Path, str]):
-    """Loads as the study's storage URL, for `optuna.load_study` or optuna-dashboard.
+class StudyDataset(AbstractDataset[Path, Path]):
+    """Loads as the study's folder, for `finscale.search.study.load_study`; a database's address is secret.
 
     Parameters
     ----------
     filepath : str
-        The SQLite file that the search writes.
+        The SQLite file that the search writes; a study in a database has a pointer beside that place.
     """
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = Path(filepath)
         self.metadata = metadata
 
-    def load(self) -> str:
-        return f"sqlite:///{self._filepath}"
+    def load(self) -> Path:
+        return self._filepath.parent
 
     def save(self, data: Path) -> None:
-        """Check that the search wrote it where the catalog expects it; nothing is written here."""
-        if data.resolve() != self._filepath.resolve() or not data.exists():
+        """Check that the search keeps it where the catalog expects it; nothing is written here."""
+        if data.resolve() != self._filepath.parent.resolve() or not self._exists():
             raise DatasetError(f"The search wrote its study to {data}, the catalog expects {self._filepath}")
 
     def preview(self) -> PlotlyPreview:
@@ -44,7 +44,9 @@ class StudyDataset(AbstractDataset[Path, str]):
         return plotly_preview(plain_figure(figure))
 
     def _exists(self) -> bool:
-        return self._filepath.exists()
+        from finscale.search.study import has_study
+
+        return has_study(self._filepath.parent)
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}
@@ -55,9 +57,9 @@ class BestParamsDataset(JSONDataset):
 
     def load(self) -> Any:
         from finscale.search.best import rebuild_best
-        from finscale.search.study import STUDY_FILE
+        from finscale.search.study import has_study
 
-        if not self._is_whole() and (self._filepath.parent / STUDY_FILE).exists():
+        if not self._is_whole() and has_study(self._filepath.parent):
             rebuild_best(self._filepath.parent)
         return super().load()
 

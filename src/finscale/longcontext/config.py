@@ -1,47 +1,32 @@
-"""What one long-context evaluation is: models, how they come about, what they are asked. No torch.
-
-A *mode* is one row of every table: a model that differs from the block's ``model`` in what its variant says.
-"""
+"""What one long-context evaluation is: models, how they come about, what they are asked. No torch."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+import yaml
+from pydantic import Field, PositiveInt, ValidationError, field_validator
 
-from finscale.core.config import Record
+from finscale.core.config import Record, faults_of
 from finscale.core.errors import Fault, FinscaleError, raise_faults, suggest
-from finscale.longcontext.ablations import Ablation, overlaid
-from finscale.longcontext.decoder_config import DecoderTraining, SymbolConfig
+from finscale.longcontext.block_files import block_of
+from finscale.longcontext.decoder_config import DecoderTraining
 from finscale.longcontext.gate_config import GateConfig
-from finscale.longcontext.pretrained_config import (
-    PretrainedConfig,
-    PretrainedModelConfig,
-    SystemConfig,
-    TuningConfig,
+from finscale.longcontext.modes import Modes, Settings
+from finscale.longcontext.pretrained_config import SystemConfig, TuningConfig
+from finscale.longcontext.task_names import (
+    ENGINE_TASKS,
+    SYMBOL_TASKS,
+    TEXT_TASKS,
+    Task,
+    is_placed,
+    named_tasks,
 )
-from finscale.longcontext.task_names import SYMBOL_TASKS, TEXT_TASKS, Task, is_placed, named_tasks
 from finscale.longcontext.text_config import GenerationConfig
-from finscale.models.config import TransformerConfig
 
-__all__ = ["LongContextConfig", "ReadAs", "RetrievalConfig", "StreamConfig", "read_block"]
+__all__ = ["LongContextConfig", "RetrievalConfig", "StreamConfig", "read_block"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Settings = dict[str, Any]
-
-
-class ReadAs(Record):
-    """A mode that is not trained: the weights of another, read under other settings.
-
-    Parameters
-    ----------
-    weights_of : str
-        A trained mode.
-    changes : dict
-        What differs from that mode.
-    """
-
-    weights_of: str
-    changes: Settings
 
 
 class RetrievalConfig(Record):
@@ -50,7 +35,8 @@ class RetrievalConfig(Record):
     Parameters
     ----------
     benchmarks : tuple of str
-        Tasks, or names of several (``ruler``, ``infinitebench``, ``recall``, ``multi_hop``, ``aggregation``).
+        Tasks, or names of several (``ruler``, ``infinitebench``, ``recall``, ``multi_hop``, ``aggregation``);
+        ``lm_eval:niah_single_1`` and its like are asked and scored by lm-evaluation-harness.
     lengths : tuple of int
         Symbols or tokens of a sequence, question included.
     depths : tuple of float
@@ -116,8 +102,8 @@ class StreamConfig(Record):
     chunk_length: PositiveInt = 512
 
 
-class LongContextConfig(Record):
-    """One named block of ``long_context_blocks``.
+class LongContextConfig(Modes):
+    """One named block of the long-context evaluation.
 
     Parameters
     ----------
@@ -136,21 +122,22 @@ class LongContextConfig(Record):
         Modes that read the weights of another.
     symbols, training : SymbolConfig, DecoderTraining or None
         Of decoders trained here; both or neither.
-    pretrained, tuning, generation, system
+    pretrained, tuning, generation, system : PretrainedConfig, TuningConfig, GenerationConfig, SystemConfig
         Of a checkpoint, in place of them.
-    evaluation, streaming, gates
+    evaluation, streaming, gates : RetrievalConfig, StreamConfig, GateConfig
         What is asked, what is measured, and what is concluded.
+
+    Examples
+    --------
+    >>> text = "{experiment_name: mine, pretrained: {}, evaluation: {lengths: [4096], n_samples: 20}}"
+    >>> block = LongContextConfig.from_yaml(text)
+    >>> LongContextConfig.from_yaml(block.to_yaml()) == block
+    True
     """
 
     experiment_name: str
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
-    model: Settings = Field(default_factory=dict)
-    variants: dict[str, Settings] = Field(default_factory=dict)
-    ablation: Ablation | None = None
-    read_as: dict[str, ReadAs] = Field(default_factory=dict)
-    symbols: SymbolConfig | None = None
     training: DecoderTraining | None = None
-    pretrained: PretrainedConfig | None = None
     tuning: TuningConfig | None = None
     generation: GenerationConfig | None = None
     system: SystemConfig | None = None
@@ -158,48 +145,53 @@ class LongContextConfig(Record):
     streaming: StreamConfig | None = None
     gates: GateConfig = GateConfig()
 
-    @property
-    def settings(self) -> dict[str, Settings]:
-        """What every mode is, in the order of the tables: variants, values of the ablation, read_as."""
-        own = {name: overlaid(self.model, changes) for name, changes in self.variants.items()}
-        values = self.ablation.settings(self.model) if self.ablation else {}
-        trained = {**own, **values} or {"model": self.model}
-        read = {name: overlaid(trained[way.weights_of], way.changes) for name, way in self.read_as.items()}
-        return {**trained, **read}
+    @classmethod
+    def from_yaml(cls, source: str | Path, name: str | None = None) -> Self:
+        """Return a block out of a YAML file or text.
 
-    @property
-    def modes(self) -> tuple[str, ...]:
-        """Every mode."""
-        return tuple(self.settings)
+        Parameters
+        ----------
+        source : str or Path
+            A file, or a text; a ``str`` is a file where it is one line that ends in ``.yml`` or ``.yaml``.
+        name : str or None
+            Of the block among several (``long_context_blocks``); None where there is one.
 
-    @property
-    def trained(self) -> tuple[str, ...]:
-        """The modes that have weights of their own."""
-        return tuple(mode for mode in self.settings if mode not in self.read_as)
+        Raises
+        ------
+        FinscaleError
+            When there is no such file or block, or with one line per fault of the block.
+        """
+        subject, settings = block_of(source, name)
+        return cls.read(settings, subject=subject)
+
+    def to_yaml(self) -> str:
+        """Return the block as YAML, defaults written out; `from_yaml` reads it back as it is."""
+        named = {"experiment_name": self.experiment_name, **self.model_dump(mode="json")}
+        return yaml.safe_dump(named, sort_keys=False, allow_unicode=True)
+
+    def validate(self) -> Self:  # type: ignore[override]
+        """Return the block, all of it checked again: ``model_copy(update=...)`` does not check.
+
+        Raises
+        ------
+        FinscaleError
+            With one line per fault.
+        """
+        return self.read(self.model_dump(warnings=False))
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], *, subject: str = "") -> Self:
+        """Validate ``values``; raise every fault at once, those of modes beside those of other fields."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise_faults([*faults_of(error, cls, subject), *_unseen_faults(values, error)])
+            raise
 
     @property
     def n_rows(self) -> int:
         """Rows of the whole evaluation: places by mode and seed."""
         return len(list(self.evaluation.places())) * len(self.modes) * len(self.seeds)
-
-    def weights_of(self, mode: str) -> str:
-        """Return the mode whose weights this one has."""
-        return self.read_as[mode].weights_of if mode in self.read_as else mode
-
-    def transformer(self, mode: str) -> TransformerConfig:
-        """Return the config of a decoder over the block's symbols."""
-        settings = {**self.settings[mode], "vocab_size": self.decoder_symbols.vocab_size}
-        return TransformerConfig.read(settings, subject=f"variants.{mode}")
-
-    def pretrained_model(self, mode: str) -> PretrainedModelConfig:
-        """Return what a mode changes in the checkpoint."""
-        return PretrainedModelConfig.read(self.settings[mode], subject=f"variants.{mode}")
-
-    @property
-    def decoder_symbols(self) -> SymbolConfig:
-        """The symbols of a block that trains decoders."""
-        assert self.symbols is not None
-        return self.symbols
 
     @property
     def decoder_training(self) -> DecoderTraining:
@@ -207,13 +199,16 @@ class LongContextConfig(Record):
         assert self.training is not None
         return self.training
 
-    @model_validator(mode="after")
-    def _parts_agree(self) -> Self:
-        raise_faults(self._kind_faults())
-        raise_faults(self._mode_faults())
-        if self.pretrained is None:
-            raise_faults([*self._training_faults(), *self._evaluation_faults()])
-        return self
+    def _faults(self) -> Iterator[Exception]:
+        ours = list(self._kind_faults())
+        yield from ours
+        modes = list(super()._faults())
+        yield from modes
+        if not modes:
+            yield from self._stream_faults()
+        if not ours and self.pretrained is None:
+            yield from self._training_faults()
+            yield from self._evaluation_faults()
 
     def _kind_faults(self) -> Iterator[Fault]:
         ours: Settings = {"symbols": self.symbols, "training": self.training}
@@ -224,29 +219,14 @@ class LongContextConfig(Record):
             yield Fault(name, f"be given for {kind}", "nothing", f"add {name}, or pretrained")
         for name in (name for name, part in extra.items() if part):
             yield Fault(name, f"be left out for {kind}", "given", "remove it")
-        legal = SYMBOL_TASKS if self.pretrained is None else TEXT_TASKS
+        legal = SYMBOL_TASKS if self.pretrained is None else (*TEXT_TASKS, *ENGINE_TASKS)
         for task in (task for task in self.evaluation.tasks if task not in legal):
             yield Fault("evaluation.benchmarks", f"be tasks for {kind}", task, f"use some of {legal}")
 
-    def _mode_faults(self) -> Iterator[Exception]:
-        trained = {*self.variants, *(self.ablation.values if self.ablation else ())}
-        for name, way in self.read_as.items():
-            if way.weights_of not in trained or name in trained:
-                rule = "read the weights of a trained mode under a name of its own"
-                yield Fault(f"read_as.{name}", rule, way.weights_of, suggest(way.weights_of, trained))
-                return
+    def _stream_faults(self) -> Iterator[Fault]:
         for mode in self.streaming.modes if self.streaming else ():
             if mode not in self.modes:
                 yield Fault("streaming.modes", "be modes of the block", mode, suggest(mode, self.modes))
-        read = self.transformer if self.pretrained is None else self.pretrained_model
-        for mode in self.modes:
-            try:
-                read(mode)
-            except FinscaleError as fault:
-                yield fault
-        if self.pretrained is None and "none" not in self.modes:
-            rule = "hold the mode none: a table without it cannot show whether a task needs positions"
-            yield Fault("variants", rule, list(self.modes), "add none: {positions: none}")
 
     def _training_faults(self) -> Iterator[Fault]:
         training = self.decoder_training
@@ -265,6 +245,21 @@ class LongContextConfig(Record):
         wrong = [length for length in self.evaluation.lengths if not _holds(length, **sizes)]
         if wrong or not self.evaluation.lengths or not self.evaluation.depths:
             yield Fault("evaluation.lengths", rule, wrong or "no length or no depth", "change them")
+
+
+def _unseen_faults(values: Mapping[str, Any], error: ValidationError) -> tuple[Exception, ...]:
+    """Return the faults of modes, which nobody looks at where a field is faulty."""
+    faulty = {detail["loc"][0] for detail in error.errors() if detail["loc"]}
+    if not faulty or not isinstance(values, Mapping):
+        return ()
+    kept = {name: values[name] for name in Modes.model_fields if name in values and name not in faulty}
+    if "pretrained" in faulty:
+        kept["pretrained"] = {}
+    try:
+        Modes.read(kept)
+    except FinscaleError as fault:
+        return fault.faults or (fault,)
+    return ()
 
 
 def _holds(length: int, *, depth: float, n_overwrites: int, n_written: int) -> bool:
@@ -291,7 +286,7 @@ def read_block(name: str, blocks: Mapping[str, Any], *, value: str | None = None
     """
     if name not in blocks:
         raise Fault("long_context", "name a block", name, suggest(str(name), blocks))
-    config = LongContextConfig.read(blocks[name], subject=f"long_context.{name}")
+    config = LongContextConfig.read(blocks[name], subject=f"long_context_blocks.{name}")
     if value is None:
         return config
     if config.ablation is None:

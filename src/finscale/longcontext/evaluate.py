@@ -1,7 +1,7 @@
 """Ask a trained decoder for what it read.
 
 The samples depend on seed, task, length and depth alone, so that every mode answers the same questions.
-n samples, L symbols.
+n samples, L symbols, Q answers, C symbols of the alphabet.
 """
 
 import time
@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from finscale.core.seeding import generator
 from finscale.longcontext.config import LongContextConfig
@@ -19,7 +20,7 @@ from finscale.longcontext.task_names import Task
 from finscale.longcontext.tasks import Samples, place_samples
 from finscale.models.contract import Batch
 
-__all__ = ["evaluate_decoder", "evaluation_samples", "predict", "sequence_scores"]
+__all__ = ["answer_logits", "evaluate_decoder", "evaluation_samples", "predict", "sequence_scores"]
 
 
 def evaluate_decoder(
@@ -67,15 +68,19 @@ def evaluation_samples(
 
 
 def predict(model: nn.Module, samples: Samples, *, tokens_per_batch: int) -> NDArray[np.int64]:
-    """Return the symbol that follows every scored one; the last answer is never shown to the model."""
+    """Return the symbol that follows every scored one."""
+    return answer_logits(model, samples, tokens_per_batch=tokens_per_batch).argmax(-1).numpy()
+
+
+def answer_logits(model: nn.Module, samples: Samples, *, tokens_per_batch: int) -> Float[Tensor, "Q C"]:
+    """Return what is said after every scored symbol; the last answer is never shown to the model."""
     shown, scored = torch.from_numpy(samples.tokens[:, :-1]), torch.from_numpy(samples.scored[:, :-1])
     n = max(1, tokens_per_batch // shown.shape[1])
-    guesses = []
+    said = []
     with torch.inference_mode():
         for part, asked in zip(shown.split(n), scored.split(n), strict=True):
-            logits = model(Batch(tokens=part)).prediction["next_symbol"]
-            guesses.append(logits[asked].argmax(-1))
-    return torch.cat(guesses).numpy()
+            said.append(model(Batch(tokens=part)).prediction["next_symbol"][asked])
+    return torch.cat(said)
 
 
 def sequence_scores(samples: Samples, guesses: NDArray[np.int64]) -> NDArray[np.float64]:

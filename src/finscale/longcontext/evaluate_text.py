@@ -5,21 +5,23 @@ the same. n prompts, L tokens.
 """
 
 import functools
-import time
-from collections.abc import Callable, Sequence
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from finscale.core.errors import Fault
+from finscale.core.errors import Fault, raise_faults
 from finscale.core.seeding import derive, generator
 from finscale.longcontext.config import LongContextConfig
+from finscale.longcontext.costs import with_costs
 from finscale.longcontext.pretrained import PretrainedDecoder
+from finscale.longcontext.pretrained_positions import home
 from finscale.longcontext.prompts import Encode, Prompt, make_prompts
 from finscale.longcontext.rows import RetrievalRow, accuracy, ignore
 from finscale.longcontext.scoring import exact_match, match_score, perplexity, rouge_l, token_f1
-from finscale.longcontext.task_names import Task
+from finscale.longcontext.task_names import ENGINE_TASKS, Task
 from finscale.longcontext.text_config import GenerationConfig
 
 __all__ = ["encoder_of", "evaluate_text", "evaluation_prompts"]
@@ -52,18 +54,62 @@ def evaluate_text(
     on_event : callable
         Told about every row.
     """
-    generation, rows = config.generation or GenerationConfig(), []
+    raise_faults(_missing(config.evaluation.tasks))
+    rows = []
     for task, length, depth in config.evaluation.places():
-        prompts = evaluation_prompts(model, config, task=task, length=length, depth=depth, seed=seed)
-        started_s = time.perf_counter()
-        per_batch = max(1, config.evaluation.tokens_per_batch // length)
-        answers = _answers(model, prompts, generation, per_batch=per_batch, seed=derive(seed, "answers"))
-        runtime_s = time.perf_counter() - started_s
-        where = {"task": task, "length": length, "depth": depth, "mode": mode, "seed": seed}
-        measured = _measured(model, prompts, answers, generation)
-        rows.append(RetrievalRow(**where, **measured, runtime_s=runtime_s))
+        where: dict[str, Any] = {"task": task, "length": length, "depth": depth, "seed": seed}
+        ask = _by_engine if task in ENGINE_TASKS else _by_ourselves
+        rows.append(RetrievalRow(**where, mode=mode, **ask(model, config, **where)))
         on_event(rows[-1])
     return rows
+
+
+def _missing(tasks: Sequence[Task]) -> Iterator[Fault]:
+    asked = [task for task in tasks if task in ENGINE_TASKS]
+    if asked and importlib.util.find_spec("lm_eval") is None:
+        remedy = "type: pip install 'finscale[lm-eval]', or leave them out"
+        yield Fault("evaluation.benchmarks", f"find the package lm_eval for {asked[0]}", "none", remedy)
+
+
+def _by_engine(
+    model: PretrainedDecoder,
+    config: LongContextConfig,
+    *,
+    task: Task,
+    length: int,
+    depth: float | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Return the fields of a row that lm-evaluation-harness asked and scored; its time holds its samples."""
+    from finscale.longcontext.lm_eval_bridge import engine_scores
+
+    n = config.evaluation.n_sequences(task)
+    ask = functools.partial(engine_scores, model, task=task, length=length, n=n, seed=seed)
+    device = home(model.network.lm_head)
+    scores, costs = with_costs(ask, n_tokens=length * n, device=device, system=config.system)
+    return {**accuracy(scores), **costs, "engine": "lm_eval"}
+
+
+def _by_ourselves(
+    model: PretrainedDecoder,
+    config: LongContextConfig,
+    *,
+    task: Task,
+    length: int,
+    depth: float | None,
+    seed: int,
+) -> dict[str, Any]:
+    prompts = evaluation_prompts(model, config, task=task, length=length, depth=depth, seed=seed)
+    generation = config.generation or GenerationConfig()
+    per_batch = max(1, config.evaluation.tokens_per_batch // length)
+    drawn = {"per_batch": per_batch, "seed": derive(seed, "answers")}
+    answers, costs = with_costs(
+        functools.partial(_answers, model, prompts, generation, **drawn),
+        n_tokens=length * len(prompts),
+        device=home(model.network.lm_head),
+        system=config.system,
+    )
+    return {**_measured(model, prompts, answers, generation), **costs}
 
 
 def evaluation_prompts(

@@ -1,69 +1,36 @@
 """Decide what rows of accuracy and of memory allow to be said, each gate with its number and interval.
 
 Accuracies are compared on the same sequences, pair by pair. A gate passes or fails where its whole 95 %
-interval lies on one side of its threshold; everything else is not measurable: few sequences, missing runs.
+interval lies on one side of its threshold; everything else is not measurable: few sequences, missing runs,
+modes that answer no better than chance where the question needs more (`finscale.longcontext.learned`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from finscale.core.config import Record
 from finscale.core.seeding import generator
+from finscale.longcontext.gate import Gate, Outcome
 from finscale.longcontext.gate_config import GateConfig
+from finscale.longcontext.learned import Chances, attempts, learned, shortest, unlearned
+from finscale.longcontext.memory_gates import memory_gates
 from finscale.longcontext.paired import LEVEL, Floats, estimated_mean, paired_scores
 from finscale.longcontext.periodicity import p_of_period
 
 __all__ = [
     "Gate",
-    "Outcome",
+    "above_chance_gates",
     "constants_gate",
     "gain_gates",
     "hybrid_gate",
     "judge_all",
-    "memory_gates",
     "oscillation_gates",
     "regression_gates",
     "same_gate",
 ]
 
-Outcome = Literal["pass", "fail", "not_measurable"]
-
 _MIN_POINTS = 12
-
-
-class Gate(Record):
-    """One question to the numbers, and their answer.
-
-    Parameters
-    ----------
-    name : str
-        Of the gate.
-    mode : str
-        Which it was asked of.
-    outcome : str
-        ``pass``, ``fail`` or ``not_measurable``.
-    estimate, low, high : float or None
-        What was measured, with its 95 % interval; None where nothing was.
-    threshold : float or None
-        Where the gate stands.
-    n : int
-        Sequences, pairs of them or points that were used.
-    reason : str
-        In words.
-    """
-
-    name: str
-    mode: str
-    outcome: Outcome
-    estimate: float | None = None
-    low: float | None = None
-    high: float | None = None
-    threshold: float | None = None
-    n: int = 0
-    reason: str
 
 
 def judge_all(
@@ -71,6 +38,7 @@ def judge_all(
     system: pd.DataFrame,
     config: GateConfig,
     *,
+    chances: Chances,
     constants: Mapping[str, str],
     hybrids: Mapping[str, int],
     windowed: Sequence[str],
@@ -85,6 +53,8 @@ def judge_all(
         Of `finscale.longcontext.streaming.StreamRow`; may be empty.
     config : GateConfig
         Thresholds.
+    chances : mapping
+        By task, what guessing scores; a task that is not named cannot be guessed.
     constants : mapping
         By mode, the constant c of a pi spiral (``pi``, ``prng`` ...); of them the modes compared.
     hybrids : mapping
@@ -92,88 +62,101 @@ def judge_all(
     windowed : sequence of str
         Modes whose memory is claimed to be constant.
     """
-    regressions = regression_gates(rows, config)
+    regressions = regression_gates(rows, config, chances=chances)
     return (
+        *above_chance_gates(rows, chances=chances),
         *regressions,
-        *gain_gates(rows, config),
+        *gain_gates(rows, config, chances=chances),
         *memory_gates(system, config, windowed=windowed),
-        *oscillation_gates(rows),
-        *constants_gate(rows, config, constants=constants),
+        *oscillation_gates(rows, chances=chances),
+        *constants_gate(rows, chances=chances, constants=constants),
         hybrid_gate(regressions, hybrids=hybrids),
-        *(same_gate(rows, config, mode, "none") for mode in _others(rows, "none")),
+        *(same_gate(rows, config, mode, "none", chances=chances) for mode in _others(rows, "none")),
     )
 
 
-def regression_gates(rows: pd.DataFrame, config: GateConfig) -> list[Gate]:
-    """Ask of every mode but the baseline whether it keeps the baseline's accuracy at short lengths."""
+def above_chance_gates(rows: pd.DataFrame, *, chances: Chances) -> list[Gate]:
+    """Ask of every mode whether it does better than guessing in any task, at the shortest length of each."""
+    near = shortest(rows)
+    return [_above_chance(near, mode, chances) for mode in _modes(rows)]
+
+
+def _above_chance(rows: pd.DataFrame, mode: str, chances: Chances) -> Gate:
+    tried = attempts(rows, mode, chances)
+    best = max(tried, key=lambda attempt: attempt.low - attempt.chance)
+    numbers = {"estimate": best.acc, "low": best.low, "high": best.high, "n": best.n}
+    passed, reason = best.above_chance, "; ".join(map(str, tried))
+    common = {"name": "above_chance", "mode": mode, "threshold": best.chance}
+    return Gate(**common, **numbers, outcome=_outcome(passed), reason=reason)
+
+
+def regression_gates(rows: pd.DataFrame, config: GateConfig, *, chances: Chances) -> list[Gate]:
+    """Ask of every mode but the baseline whether it keeps the baseline's accuracy at short lengths.
+
+    In the tasks that one of the two does better than chance there: in the others there is nothing to lose.
+    """
     short = rows[rows["length"] <= config.short_to]
+    told = f"accuracy lost against {config.baseline} up to {config.short_to}"
     return [
-        _at_most(
-            paired_scores(short, config.baseline, mode),
-            name="short_range_regression",
-            mode=mode,
-            threshold=config.max_regression,
-            told=f"accuracy lost against {config.baseline} up to {config.short_to}",
-        )
+        _lost(short, config, mode, name="short_range_regression", told=told, chances=chances)
         for mode in _others(rows, config.baseline)
     ]
 
 
-def gain_gates(rows: pd.DataFrame, config: GateConfig) -> list[Gate]:
-    """Ask of every mode whether it gains on deep needles far out, and loses nothing on ``latest`` there."""
-    return [_gain(rows, config, mode) for mode in _others(rows, config.baseline)]
+def _lost(
+    rows: pd.DataFrame, config: GateConfig, mode: str, *, name: str, told: str, chances: Chances
+) -> Gate:
+    pair = (config.baseline, mode)
+    tasks = {task for one in pair for task in learned(rows, one, chances)}
+    common, most = {"name": name, "mode": mode}, config.max_regression
+    unable = unlearned(rows, pair, chances)
+    if len(unable) == len(pair):
+        reason = f"{told}: {'; '.join(unable)}"
+        return Gate(**common, outcome="not_measurable", threshold=most, reason=reason)
+    left_out = [task for task in dict.fromkeys(rows["task"]) if task not in tasks]
+    at_chance = f" (both at chance in {', '.join(left_out)}, left out)" if left_out and tasks else ""
+    scores = paired_scores(rows[rows["task"].isin(tasks)], *pair)
+    return _at_most(scores, **common, threshold=most, told=told + at_chance)
 
 
-def _gain(rows: pd.DataFrame, config: GateConfig, mode: str) -> Gate:
-    far = rows[rows["length"] >= config.long_from]
+def gain_gates(rows: pd.DataFrame, config: GateConfig, *, chances: Chances) -> list[Gate]:
+    """Ask of every mode whether it gains on deep needles far out, and loses nothing on ``latest`` there.
+
+    Both it and the baseline must find needles at the shortest length.
+    """
+    return [_gain(rows, config, mode, chances) for mode in _others(rows, config.baseline)]
+
+
+def _gain(rows: pd.DataFrame, config: GateConfig, mode: str, chances: Chances) -> Gate:
+    needles, far = rows[rows["task"] == "needle"], rows[rows["length"] >= config.long_from]
     deep = far[(far["task"] == "needle") & (far["depth"] <= config.deep_to)]
     common = {"name": "long_range_gain", "mode": mode}
     told = f"accuracy gained over {config.baseline} on deep needles from {config.long_from}"
+    unable = unlearned(shortest(needles), (config.baseline, mode), chances)
+    if unable:
+        reason = f"{told}: {'; '.join(unable)}"
+        return Gate(**common, outcome="not_measurable", threshold=config.min_gain, reason=reason)
     gain = _at_least(
         paired_scores(deep, mode, config.baseline), **common, threshold=config.min_gain, told=told
     )
-    loss = _at_most(
-        paired_scores(far[far["task"] == "latest"], config.baseline, mode),
-        **common,
-        threshold=config.max_regression,
-        told=f"accuracy lost against {config.baseline} on latest",
-    )
+    kept = f"accuracy lost against {config.baseline} on latest"
+    loss = _lost(far[far["task"] == "latest"], config, mode, name="", told=kept, chances=chances)
     outcome = _both(gain.outcome, loss.outcome)
     return gain.model_copy(update={"outcome": outcome, "reason": f"{gain.reason}; {loss.reason}"})
 
 
-def memory_gates(system: pd.DataFrame, config: GateConfig, *, windowed: Sequence[str]) -> list[Gate]:
-    """Ask whether the state of a windowed mode has one size, and memory grows by no more than allowed."""
-    return [_memory(system, config, mode) for mode in windowed]
-
-
-def _memory(system: pd.DataFrame, config: GateConfig, mode: str) -> Gate:
-    common = {"name": "memory_growth", "mode": mode, "threshold": config.max_growth}
-    if system.empty or system[(system["mode"] == mode)].empty:
-        return Gate(**common, outcome="not_measurable", reason="it was not streamed")
-    read = system[(system["mode"] == mode) & (system["length"] >= config.memory_from)].sort_values("length")
-    if read["length"].nunique() < 2:
-        reason = f"fewer than two streams from {config.memory_from} symbols"
-        return Gate(**common, outcome="not_measurable", n=len(read), reason=reason)
-    # the peak of a process holds its imports, which outweigh a small model's stream
-    memory = read["peak_bytes"].where(read["device"] == "cuda", read["rss_bytes"])
-    growth = float(memory.iloc[-1] / memory.iloc[0] - 1)
-    states = int(read["state_bytes"].nunique())
-    first, last = int(read["length"].iloc[0]), int(read["length"].iloc[-1])
-    reason = f"memory grew by {growth:.1%} from {first} to {last} symbols, its state had {states} size(s)"
-    passed = growth <= config.max_growth and states == 1
-    return Gate(**common, outcome=_outcome(passed), estimate=growth, n=len(read), reason=reason)
-
-
-def oscillation_gates(rows: pd.DataFrame) -> list[Gate]:
+def oscillation_gates(rows: pd.DataFrame, *, chances: Chances) -> list[Gate]:
     """Ask of every mode whether its accuracy on needles swings with the distance to them (5 % for all)."""
     modes, needles = _modes(rows), rows[rows["task"] == "needle"]
     level = (1 - LEVEL) / max(1, len(modes))
-    return [_oscillation(needles[needles["mode"] == mode], mode, level) for mode in modes]
+    return [_oscillation(needles[needles["mode"] == mode], mode, level, chances) for mode in modes]
 
 
-def _oscillation(rows: pd.DataFrame, mode: str, level: float) -> Gate:
+def _oscillation(rows: pd.DataFrame, mode: str, level: float, chances: Chances) -> Gate:
     common = {"name": "no_oscillation", "mode": mode, "threshold": level}
+    unable = unlearned(shortest(rows), (mode,), chances)
+    if unable:
+        return Gate(**common, outcome="not_measurable", reason=unable[0])
     means = rows.assign(distance=(1 - rows["depth"]) * rows["length"]).groupby("distance")["acc"].mean()
     if len(means) < _MIN_POINTS:
         reason = f"{len(means)} distances; a period needs {_MIN_POINTS}"
@@ -188,10 +171,11 @@ def _oscillation(rows: pd.DataFrame, mode: str, level: float) -> Gate:
     return Gate(**common, outcome=outcome, estimate=p_value, n=len(means), reason=reason)
 
 
-def constants_gate(rows: pd.DataFrame, config: GateConfig, *, constants: Mapping[str, str]) -> list[Gate]:
+def constants_gate(rows: pd.DataFrame, *, chances: Chances, constants: Mapping[str, str]) -> list[Gate]:
     """Rank the constants by accuracy, and ask whether pi beats each other one.
 
-    With several others the level of each interval is Bonferroni's.
+    Both must do some task better than chance at its shortest length. With several others the level of each
+    interval is Bonferroni's.
     """
     modes = {constant: mode for mode, constant in constants.items()}
     ranked = _ranking(rows, constants)
@@ -199,15 +183,21 @@ def constants_gate(rows: pd.DataFrame, config: GateConfig, *, constants: Mapping
         reason = "no run of pi and of another constant" if not modes else f"only {', '.join(modes)} was run"
         return [Gate(name="constants", mode="pi", outcome="not_measurable", threshold=0.0, reason=reason)]
     others = [constant for constant in modes if constant != "pi"]
-    return [_beaten(rows, modes, other, n_tests=len(others), ranked=ranked) for other in others]
+    level = 1 - (1 - LEVEL) / len(others)
+    return [_beaten(rows, modes, other, level=level, ranked=ranked, chances=chances) for other in others]
 
 
-def _beaten(rows: pd.DataFrame, modes: Mapping[str, str], other: str, *, n_tests: int, ranked: str) -> Gate:
-    scores = paired_scores(rows, modes["pi"], modes[other])
-    common = {"name": "constants", "mode": f"{modes['pi']} over {modes[other]}", "threshold": 0.0}
+def _beaten(
+    rows: pd.DataFrame, modes: Mapping[str, str], other: str, *, level: float, ranked: str, chances: Chances
+) -> Gate:
+    pair = (modes["pi"], modes[other])
+    common = {"name": "constants", "mode": " over ".join(pair), "threshold": 0.0}
+    unable, scores = unlearned(shortest(rows), pair, chances), paired_scores(rows, *pair)
+    if unable:
+        return Gate(**common, outcome="not_measurable", reason="; ".join(unable))
     if not len(scores):
         return Gate(**common, outcome="not_measurable", reason="no sequences in common")
-    estimate, low, high = estimated_mean(scores, level=1 - (1 - LEVEL) / n_tests)
+    estimate, low, high = estimated_mean(scores, level=level)
     told = "beats" if low > 0 else "loses to" if high < 0 else "is not told apart from"
     numbers = {"estimate": estimate, "low": low, "high": high, "n": len(scores)}
     reason = f"pi {told} {other}; by accuracy: {ranked}"
@@ -234,10 +224,18 @@ def hybrid_gate(regressions: Iterable[Gate], *, hybrids: Mapping[str, int]) -> G
     return Gate(**common, outcome=outcome, reason=told)
 
 
-def same_gate(rows: pd.DataFrame, config: GateConfig, mode: str, other: str) -> Gate:
-    """Ask whether a mode differs from another on ``latest``; it passes where it does."""
-    scores = paired_scores(rows[rows["task"] == "latest"], mode, other)
+def same_gate(rows: pd.DataFrame, config: GateConfig, mode: str, other: str, *, chances: Chances) -> Gate:
+    """Ask whether a mode differs from another on ``latest``; it passes where it does.
+
+    Both must do better than chance there, or find the needle at its shortest length: who finds the key, and
+    names any value of it on ``latest``, ignores position; who does not find the key has shown nothing.
+    """
+    latest, needles = rows[rows["task"] == "latest"], shortest(rows[rows["task"] == "needle"])
+    scores = paired_scores(latest, mode, other)
     common = {"name": f"differs_from_{other}", "mode": mode, "threshold": config.max_difference}
+    unable = unlearned(pd.concat([latest, needles]), (mode, other), chances)
+    if unable:
+        return Gate(**common, outcome="not_measurable", reason="; ".join(unable))
     if not len(scores):
         return Gate(**common, outcome="not_measurable", reason="no sequences in common")
     estimate, low, high = estimated_mean(scores)

@@ -131,6 +131,11 @@ class SystemConfig(Record):
         Leave what the accelerator has no room for in the memory of the host.
     compile : bool
         Compile the network by torch.
+    log_memory : bool
+        Note the peak memory in every row of accuracy, and memory beside the exact state in ``system.csv``.
+        On CUDA a row's peak is that of its answers, elsewhere that of the process until then.
+    log_throughput : bool
+        Note the tokens per second in every row of accuracy, and times and speeds in ``system.csv``.
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -138,6 +143,8 @@ class SystemConfig(Record):
     gradient_checkpointing: bool = False
     cpu_offload: bool = False
     compile: bool = False
+    log_memory: bool = True
+    log_throughput: bool = True
 
 
 class TuningConfig(Record):

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ __all__ = ["RetrievalRow", "accuracy", "ignore", "metrics_lines", "pool", "rows_
 
 _Z = float(norm.ppf(0.975))
 _METRICS = ("task", "length", "depth", "mode", "acc", "seed", "runtime_s")
+_LOGGED = ("peak_bytes", "tokens_per_s")
 
 
 class RetrievalRow(Record):
@@ -37,6 +38,10 @@ class RetrievalRow(Record):
         Of answers in words, where asked for (`finscale.longcontext.scoring`).
     runtime_s : float
         Wall time of the n answers.
+    peak_bytes, tokens_per_s : int, float or None
+        Peak memory, and tokens read per second, where ``system.log_memory`` and ``log_throughput`` are on.
+    engine : str
+        Who asked and scored: ``finscale``, or ``lm_eval`` of its own tasks.
     """
 
     task: Task
@@ -54,6 +59,9 @@ class RetrievalRow(Record):
     f1: float | None = None
     rouge: float | None = None
     perplexity: float | None = None
+    peak_bytes: int | None = None
+    tokens_per_s: float | None = None
+    engine: Literal["finscale", "lm_eval"] = "finscale"
 
 
 def ignore(row: RetrievalRow) -> None:
@@ -74,19 +82,26 @@ def wilson_interval(n_right: float, n: int) -> tuple[float, float]:
     share, z2 = n_right / n, _Z**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     spread = _Z / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n**2))
-    return max(0.0, centre - spread), min(1.0, centre + spread)
+    # exact at the ends, where rounding would leave a share of none above 0
+    low = centre - spread if n_right > 0 else 0.0
+    high = centre + spread if n_right < n else 1.0
+    return max(0.0, low), min(1.0, high)
 
 
 def rows_table(rows: Sequence[RetrievalRow]) -> pd.DataFrame:
     """Return the rows as a tidy table."""
     table = pd.DataFrame([row.model_dump() for row in rows], columns=list(RetrievalRow.model_fields))
-    numbers = ["depth", "exact_match", "f1", "rouge", "perplexity"]
+    numbers = ["depth", "exact_match", "f1", "rouge", "perplexity", *_LOGGED]
     return table.astype(dict.fromkeys(numbers, float))
 
 
 def metrics_lines(table: pd.DataFrame) -> str:
-    """Return ``metrics.jsonl``: one JSON object per row of the table, depth null where a task has none."""
-    records = table[list(_METRICS)].astype(object).where(table[list(_METRICS)].notna(), None)
+    """Return ``metrics.jsonl``: one JSON object per row of the table, depth null where a task has none.
+
+    Memory and speed are there where any row has them.
+    """
+    names = [*_METRICS, *(name for name in _LOGGED if table[name].notna().any())]
+    records = table[names].astype(object).where(table[names].notna(), None)
     return "".join(json.dumps(record) + "\n" for record in records.to_dict("records"))
 
 

@@ -5,6 +5,7 @@ B sequences, n tokens of a chunk.
 
 import time
 from collections.abc import Iterable, Iterator
+from typing import Self
 
 import psutil
 import torch
@@ -33,11 +34,11 @@ class StreamRow(Record):
         Symbols read, and how many in one call.
     state_bytes : int
         What the model carries after the last of them: cache, convolution and attractor, exactly.
-    rss_bytes : int
+    rss_bytes : int or None
         Resident memory of the process then; of one length only in a process of its own.
-    peak_bytes : int
+    peak_bytes : int or None
         Largest memory of tensors on CUDA, else of the process, since it began.
-    cpu_s, wall_s : float
+    cpu_s, wall_s : float or None
         Processor time of all threads, and time passed.
     """
 
@@ -46,15 +47,25 @@ class StreamRow(Record):
     length: int
     chunk_length: int
     state_bytes: int
-    rss_bytes: int
-    peak_bytes: int
-    cpu_s: float
-    wall_s: float
+    rss_bytes: int | None
+    peak_bytes: int | None
+    cpu_s: float | None
+    wall_s: float | None
 
     @property
-    def tokens_per_cpu_s(self) -> float:
+    def tokens_per_cpu_s(self) -> float | None:
         """Symbols read per second of processor time."""
-        return self.length / self.cpu_s
+        return None if self.cpu_s is None else self.length / self.cpu_s
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Symbols read per second."""
+        return None if self.wall_s is None else self.length / self.wall_s
+
+    def logged(self, *, memory: bool, throughput: bool) -> Self:
+        """Return the row with what is to be noted of it; the exact ``state_bytes`` always is."""
+        noted = {"rss_bytes": memory, "peak_bytes": memory, "cpu_s": throughput, "wall_s": throughput}
+        return self.model_copy(update={name: None for name, kept in noted.items() if not kept})
 
 
 def stream(model: Transformer, chunks: Iterable[Int[Tensor, "B n"]]) -> Iterator[ModelOutput]:

@@ -8,9 +8,12 @@ from typing import Any
 import pandas as pd
 
 from finscale.longcontext.config import LongContextConfig
+from finscale.longcontext.pretrained_config import SystemConfig
 from finscale.longcontext.streaming import StreamRow, measure_stream
 
 __all__ = ["measure_mode", "streams", "system_table"]
+
+_SPEEDS = ("tokens_per_cpu_s", "tokens_per_s")
 
 
 def ignore(row: StreamRow) -> None:
@@ -20,14 +23,16 @@ def ignore(row: StreamRow) -> None:
 def streams(config: LongContextConfig, *, on_event: Callable[[StreamRow], None] = ignore) -> list[StreamRow]:
     """Read every length of the block with every mode it names, each in a process of its own.
 
-    Memory of a process never shrinks: in one that has read a longer stream it would be that one's.
+    Memory of a process never shrinks: in one that has read a longer stream it would be that one's. The rows
+    that are returned hold what ``system`` asks for.
     """
-    rows = []
+    rows, system = [], config.system or SystemConfig()
     for mode in config.streaming.modes if config.streaming else ():
         for length in config.streaming.lengths if config.streaming else ():
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
-                rows.append(fresh.submit(measure_mode, config, mode, length).result())
-            on_event(rows[-1])
+                row = fresh.submit(measure_mode, config, mode, length).result()
+            on_event(row)
+            rows.append(row.logged(memory=system.log_memory, throughput=system.log_throughput))
     return rows
 
 
@@ -48,14 +53,9 @@ def measure_mode(config: LongContextConfig, mode: str, length: int) -> StreamRow
 
 
 def system_table(rows: Sequence[StreamRow]) -> pd.DataFrame:
-    """Return the rows as a table, with tokens per second."""
-    columns = [*StreamRow.model_fields, "tokens_per_cpu_s", "tokens_per_s"]
-    read = [
-        {
-            **row.model_dump(),
-            "tokens_per_cpu_s": row.tokens_per_cpu_s,
-            "tokens_per_s": row.length / row.wall_s,
-        }
-        for row in rows
-    ]
-    return pd.DataFrame(read, columns=columns)
+    """Return the rows as a table, with tokens per second; what was not noted is null."""
+    columns = [*StreamRow.model_fields, *_SPEEDS]
+    read = [{**row.model_dump(), **{name: getattr(row, name) for name in _SPEEDS}} for row in rows]
+    table = pd.DataFrame(read, columns=columns)
+    missing = [name for name in columns if len(table) and table[name].isna().any()]
+    return table.astype(dict.fromkeys(missing, float))

@@ -7,7 +7,15 @@ from typing import Literal
 
 from finscale.core.errors import Fault, suggest
 
-__all__ = ["SYMBOL_TASKS", "TEXT_TASKS", "Task", "is_placed", "named_tasks"]
+__all__ = [
+    "ENGINE_PREFIX",
+    "ENGINE_TASKS",
+    "SYMBOL_TASKS",
+    "TEXT_TASKS",
+    "Task",
+    "is_placed",
+    "named_tasks",
+]
 
 Task = Literal[
     "needle",
@@ -24,7 +32,14 @@ Task = Literal[
     "passkey",
     "number_string",
     "key_value",
+    "lm_eval:niah_single_1",
+    "lm_eval:niah_multikey_2",
+    "lm_eval:niah_multikey_3",
+    "lm_eval:ruler_vt",
+    "lm_eval:ruler_fwe",
 ]
+
+ENGINE_PREFIX = "lm_eval:"
 
 SYMBOL_TASKS: tuple[Task, ...] = ("needle", "latest", "dense", "far", "overwrite")
 _RULER: tuple[Task, ...] = (
@@ -38,7 +53,19 @@ _RULER: tuple[Task, ...] = (
 _INFINITEBENCH: tuple[Task, ...] = ("passkey", "number_string", "key_value")
 TEXT_TASKS: tuple[Task, ...] = ("needle", "latest", *_RULER, *_INFINITEBENCH)
 
-_UNPLACED: tuple[Task, ...] = ("dense", "far", "overwrite", "common_words", "frequent_words")
+ENGINE_TASKS: tuple[Task, ...] = (
+    "lm_eval:niah_single_1",
+    "lm_eval:niah_multikey_2",
+    "lm_eval:niah_multikey_3",
+    "lm_eval:ruler_vt",
+    "lm_eval:ruler_fwe",
+)
+"""RULER's tasks as lm-evaluation-harness asks and scores them; those that need no network."""
+
+_UNPLACED: tuple[Task, ...] = (
+    *("dense", "far", "overwrite", "common_words", "frequent_words"),
+    *ENGINE_TASKS,
+)
 _GROUPS: dict[str, tuple[Task, ...]] = {
     "ruler": _RULER,
     "infinitebench": _INFINITEBENCH,
@@ -46,7 +73,9 @@ _GROUPS: dict[str, tuple[Task, ...]] = {
     "multi_hop": ("variable_tracking",),
     "aggregation": ("common_words", "frequent_words"),
 }
-_NAMED: dict[str, tuple[Task, ...]] = {task: (task,) for task in (*SYMBOL_TASKS, *TEXT_TASKS)} | _GROUPS
+_NAMED: dict[str, tuple[Task, ...]] = {
+    task: (task,) for task in (*SYMBOL_TASKS, *TEXT_TASKS, *ENGINE_TASKS)
+} | _GROUPS
 
 
 def named_tasks(name: str) -> tuple[Task, ...]:

@@ -7,9 +7,14 @@ import pandas as pd
 
 from finscale.core.config import Record
 from finscale.longcontext.config import LongContextConfig
-from finscale.longcontext.gates import Gate, judge_all
+from finscale.longcontext.gate import Gate
+from finscale.longcontext.gates import judge_all
+from finscale.longcontext.learned import chances_of
 
 __all__ = ["Verdict", "sentences", "verdict_of"]
+
+
+_AT_CHANCE = "Nothing about positions follows from {}: no better than chance even at the shortest length."
 
 
 class Verdict(Record):
@@ -46,6 +51,7 @@ def verdict_of(rows: pd.DataFrame, system: pd.DataFrame, config: LongContextConf
         rows,
         system,
         config.gates,
+        chances=chances_of(config),
         constants=_constants(config),
         hybrids=_hybrids(config),
         windowed=_windowed(config),
@@ -60,6 +66,7 @@ def verdict_of(rows: pd.DataFrame, system: pd.DataFrame, config: LongContextConf
 def sentences(gates: Iterable[Gate], *, baseline: str) -> Iterator[str]:
     """Yield the decision; a gate that could not be measured never reads as passed."""
     every = list(gates)
+    yield from _told("above_chance", every, _AT_CHANCE, "fail")
     yield from _long_range(_of(every, "long_range_gain"), baseline)
     yield from _short_range(every, baseline)
     yield from _against_prng(_of(every, "constants"))

@@ -12,13 +12,17 @@ from finscale.core.errors import Fault
 
 __all__ = [
     "INTERVALS",
+    "N_PIT_BINS",
     "calibration",
+    "calibration_error",
     "coverage",
     "crps",
     "crps_rows",
     "interval_width",
     "pinball_loss",
     "pinball_rows",
+    "pit_rows",
+    "pit_shares",
     "quantile_level",
     "quantile_name",
     "scores",
@@ -29,6 +33,9 @@ Matrix = NDArray[np.float64]
 
 INTERVALS = (50, 80, 90)
 """Central intervals that are reported, in per cent, where their two levels are forecast."""
+
+N_PIT_BINS = 10
+_FLAT = 1e-12
 
 
 def quantile_name(level: float) -> str:
@@ -111,8 +118,61 @@ def calibration(y: ArrayLike, q: ArrayLike, levels: Sequence[float]) -> Vector:
     return (outcomes[:, None] <= quantiles).mean(axis=0)
 
 
+def calibration_error(y: ArrayLike, q: ArrayLike, levels: Sequence[float]) -> float:
+    """Return the mean distance between the levels and the shares of outcomes at or below their quantiles."""
+    return float(np.abs(calibration(y, q, levels) - np.asarray(levels, dtype=np.float64)).mean())
+
+
+def pit_rows(y: ArrayLike, q: ArrayLike, levels: Sequence[float]) -> Vector:
+    """Return the probability integral transform of each row: the forecast distribution function at y.
+
+    Uniform on (0, 1) where forecasts are calibrated (Dawid 1984; Diebold, Gunther and Tay 1998). Between two
+    quantiles the distribution function is a line. Beyond the outermost it is what quantiles do not say, and
+    is taken as an exponential tail through the last two; how much lies there is counted by `pit_shares`.
+
+    Raises
+    ------
+    Fault
+        Also for a single level, which has no shape.
+
+    Examples
+    --------
+    >>> pit_rows([0.0, 1.5], [[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]], [0.25, 0.5, 0.75]).tolist()
+    [0.25, 0.625]
+    """
+    outcomes, quantiles, taus = _checked(y, q, levels)
+    if len(taus) < 2:
+        raise Fault("quantile levels", "be two at least for a distribution function", taus.tolist())
+    below = (outcomes[:, None] >= quantiles).sum(axis=1)
+    left = np.clip(below - 1, 0, len(taus) - 2)
+    rows = np.arange(len(outcomes))
+    low, high = quantiles[rows, left], quantiles[rows, left + 1]
+    share = (outcomes - low) / np.maximum(high - low, _FLAT)
+    inside = taus[left] + np.clip(share, 0, 1) * (taus[left + 1] - taus[left])
+    lower = _tail(quantiles[:, 0] - outcomes, quantiles[:, 1] - quantiles[:, 0], taus[0], taus[1])
+    upper = _tail(
+        outcomes - quantiles[:, -1], quantiles[:, -1] - quantiles[:, -2], 1 - taus[-1], 1 - taus[-2]
+    )
+    return np.where(below == 0, lower, np.where(below == len(taus), 1 - upper, inside))
+
+
+def pit_shares(y: ArrayLike, q: ArrayLike, levels: Sequence[float]) -> dict[str, float]:
+    """Return the histogram of `pit_rows` and the counts of both tails.
+
+    ``pit_0`` ... ``pit_9`` are shares of rows in ten equal bins, ideally 0.1 each; ``n_under`` and ``n_over``
+    how many outcomes lie under the lowest and over the highest quantile.
+    """
+    outcomes, quantiles, _ = _checked(y, q, levels)
+    bins = np.minimum((pit_rows(y, q, levels) * N_PIT_BINS).astype(np.int64), N_PIT_BINS - 1)
+    shares = np.bincount(bins, minlength=N_PIT_BINS) / len(bins)
+    named = {f"pit_{number}": float(share) for number, share in enumerate(shares)}
+    under, over = outcomes < quantiles[:, 0], outcomes > quantiles[:, -1]
+    return {**named, "n_under": float(under.sum()), "n_over": float(over.sum())}
+
+
 def scores(y: ArrayLike, q: ArrayLike, levels: Sequence[float]) -> dict[str, float]:
-    """Return every score: pinball_loss, crps, coverage and width of 50, 80 and 90 %, calibration by level.
+    """Return every score: pinball_loss, crps, coverage and width of 50, 80 and 90 %, calibration by level and
+    its error.
 
     An interval whose two levels are not among ``levels`` is left out.
     """
@@ -122,7 +182,14 @@ def scores(y: ArrayLike, q: ArrayLike, levels: Sequence[float]) -> dict[str, flo
         found[f"width_{percent}"] = interval_width(q, levels, percent=percent)
     below = calibration(y, q, levels)
     shares = {f"below_{quantile_name(tau)}": float(s) for tau, s in zip(levels, below, strict=True)}
-    return {**found, **shares, "n": float(np.size(y))}
+    error = calibration_error(y, q, levels)
+    return {**found, **shares, "calibration_error": error, "n": float(np.size(y))}
+
+
+def _tail(beyond: Vector, step: Vector, outer: float, inner: float) -> Vector:
+    """The probability further out: ``outer`` at the last quantile, ``inner`` one ``step`` further in."""
+    rate = np.log(inner / outer) / np.maximum(step, _FLAT)
+    return outer * np.exp(-rate * np.maximum(beyond, 0))
 
 
 def _cells(taus: Vector) -> Vector:

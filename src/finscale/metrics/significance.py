@@ -21,6 +21,7 @@ __all__ = [
     "DateBlockInterval",
     "DieboldMariano",
     "block_length",
+    "date_block_draws",
     "date_block_intervals",
     "date_means",
     "diebold_mariano",
@@ -181,12 +182,35 @@ def date_block_intervals(
 def _bounds(
     values: Floats, *, length: int, seed: int, n_draws: int, level: float
 ) -> list[tuple[float | None, float | None]]:
-    if not values.size or len(values) < MIN_BLOCKS * length:
+    means = _drawn_means(values, length=length, seed=seed, n_draws=n_draws)
+    if means is None:
         return [(None, None)] * values.shape[1]
-    bootstrap = StationaryBootstrap(length, values, seed=np.random.default_rng(seed))
-    means = bootstrap.apply(lambda drawn: drawn.mean(axis=0), n_draws)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def _drawn_means(values: Floats, *, length: int, seed: int, n_draws: int) -> Floats | None:
+    if not values.size or len(values) < MIN_BLOCKS * length:
+        return None
+    bootstrap = StationaryBootstrap(length, values, seed=np.random.default_rng(seed))
+    return np.asarray(bootstrap.apply(lambda drawn: drawn.mean(axis=0), n_draws))
+
+
+def date_block_draws(
+    differences: pd.DataFrame, *, horizon: int, seed: int, n_draws: int = 2000
+) -> pd.DataFrame | None:
+    """Return the drawn means behind `date_block_intervals`, for whoever adds another source of noise.
+
+    Returns
+    -------
+    DataFrame or None
+        One row per draw, one column per comparison; None with fewer than ``MIN_BLOCKS`` blocks of dates.
+    """
+    table = differences.sort_index().dropna()
+    values = table.to_numpy(dtype=np.float64)
+    length = block_length(values, horizon=horizon) if values.size else 2 * horizon
+    means = _drawn_means(values, length=length, seed=seed, n_draws=n_draws)
+    return None if means is None else pd.DataFrame(means, columns=table.columns)
 
 
 def diebold_mariano(loss_a: ArrayLike, loss_b: ArrayLike, *, horizon: int) -> DieboldMariano:

@@ -19,7 +19,9 @@ __all__ = [
     "binary_columns",
     "classes_columns",
     "error_columns",
+    "is_quantile",
     "quantile_columns",
+    "quantile_matrix",
     "regression_columns",
     "scores",
 ]
@@ -47,6 +49,16 @@ def quantile_columns(y: Vector, quantiles: NDArray[np.float64], levels: Sequence
     losses = probabilistic.pinball_rows(y, quantiles, levels).mean(axis=1)
     named = {quantile_name(level): column for level, column in zip(levels, quantiles.T, strict=True)}
     return {**named, "target": y, "pinball_loss": losses}
+
+
+def quantile_matrix(columns: Columns | pd.DataFrame, levels: Sequence[float]) -> NDArray[np.float64]:
+    """Return the quantiles (n, Q) that `quantile_columns` wrote down."""
+    return np.stack([np.asarray(columns[quantile_name(level)]) for level in levels], axis=1)
+
+
+def is_quantile(name: str) -> bool:
+    """Return whether a column holds the quantiles of one level."""
+    return _QUANTILE.fullmatch(name) is not None
 
 
 def classes_columns(
@@ -82,7 +94,7 @@ def scores(rows: pd.DataFrame) -> dict[str, float]:
     if "prediction" in rows:
         return regression.scores(rows["target"], rows["prediction"])
     if "pinball_loss" in rows:
-        names = [name for name in rows.columns if _QUANTILE.fullmatch(name)]
+        names = [name for name in rows.columns if is_quantile(name)]
         levels = [quantile_level(name) for name in names]
         return probabilistic.scores(rows["target"], rows[names].to_numpy(), levels)
     means = [name for name in rows.columns if _MEANS.fullmatch(name)]

@@ -5,7 +5,7 @@ T tokens, d d_model, H heads, k width of a key.
 
 from finscale.models.attractor_config import AttractorConfig
 
-__all__ = ["SCAN_CHUNK", "attractor_flops", "attractor_params"]
+__all__ = ["SCAN_CHUNK", "attractor_flops", "attractor_kept", "attractor_params"]
 
 SCAN_CHUNK = 64
 """Tokens that `finscale.models.layers.attractor` works out at once."""
@@ -35,6 +35,30 @@ def attractor_flops(config: AttractorConfig, n_tokens: int, d: int, *, n_heads: 
     scan = n_heads * (_n_near(n_tokens) * (k + d_head) + 2 * n_tokens * k * d_head)
     unasked = n_heads * _unasked(config, n_tokens, d_head)
     return 2 * (maps + scan), 2 * (3 * (maps + scan) - unasked)
+
+
+def attractor_kept(
+    config: AttractorConfig, n_tokens: int, d: int, *, n_heads: int, half: bool = False
+) -> int:
+    """Return how many fp32 numbers of one window an `Attractor` keeps for its backward pass.
+
+    Copies of queries, keys and values by chunk, what is read before and after its norm, and the weights
+    within a chunk; where alpha is learned also what it multiplies. Keys that are positions, and states of
+    their width, are left out: they are narrow.
+
+    Parameters
+    ----------
+    half : bool
+        Whether the maps work in half precision, whose output is then kept as a copy of what is needed.
+    """
+    d_head, learned = d // n_heads, config.alpha.kind == "learned"
+    asks, n_chunks = config.injection == "cross_attn", -(-n_tokens // SCAN_CHUNK)
+    if config.keys.kind == "content":
+        mapped = 1 if half else sum(config.projected(d_head)) / d_head
+        wide, states = 8 + learned * (1 + mapped), n_chunks * d * d_head
+    else:
+        wide, states = 2 + (asks or learned) + 2 * learned, 0
+    return round(n_tokens * d * wide) + states + (1 + learned) * n_heads * _n_near(n_tokens)
 
 
 def _n_near(n_tokens: int) -> int:

@@ -7,30 +7,40 @@ from pydantic import Field
 
 from finscale.core.errors import Fault, suggest
 from finscale.models.dlinear_config import DLinearConfig
+from finscale.models.migt_tvdt_config import MigtTvdtConfig
 from finscale.models.naive_config import NaiveConfig
 from finscale.models.patchtst_config import PatchTSTConfig
+from finscale.models.position_config import CalendarConfig
 from finscale.models.transformer_config import TransformerConfig
 
 __all__ = [
     "MODEL_CONFIGS",
     "AnyConfig",
     "DLinearConfig",
+    "MigtTvdtConfig",
     "ModelConfig",
     "NaiveConfig",
     "PatchTSTConfig",
     "TransformerConfig",
     "parse_model_config",
+    "reads_calendar",
 ]
 
-AnyConfig = PatchTSTConfig | TransformerConfig | DLinearConfig | NaiveConfig
+AnyConfig = PatchTSTConfig | TransformerConfig | MigtTvdtConfig | DLinearConfig | NaiveConfig
 ModelConfig = Annotated[AnyConfig, Field(discriminator="family")]
 
 MODEL_CONFIGS: dict[str, type[AnyConfig]] = {
     "patchtst": PatchTSTConfig,
     "transformer": TransformerConfig,
+    "migt_tvdt": MigtTvdtConfig,
     "dlinear": DLinearConfig,
     "naive": NaiveConfig,
 }
+
+
+def reads_calendar(config: Any) -> bool:
+    """Whether the model of a config needs ``Batch.calendar``; it takes none otherwise."""
+    return isinstance(getattr(config, "positions", None), CalendarConfig)
 
 
 def parse_model_config(values: Mapping[str, Any], *, subject: str = "model") -> AnyConfig:

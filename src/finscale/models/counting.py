@@ -12,6 +12,7 @@ from finscale.core.hashing import content_hash
 from finscale.models.config import (
     AnyConfig,
     DLinearConfig,
+    MigtTvdtConfig,
     NaiveConfig,
     PatchTSTConfig,
     TransformerConfig,
@@ -24,6 +25,7 @@ from finscale.models.layers.counts import (
     transformer_flops,
     transformer_params,
 )
+from finscale.models.migt_tvdt_counts import migt_tvdt_flops, migt_tvdt_params
 from finscale.models.position_config import CalendarConfig
 from finscale.models.position_counts import position_flops, position_params
 
@@ -187,6 +189,10 @@ def _transformer_params(config: TransformerConfig, sizes: _Sizes) -> ParamCount:
     return ParamCount(**transformer_params(config, **sizes._asdict())._asdict())
 
 
+def _migt_tvdt_params(config: MigtTvdtConfig, sizes: _Sizes) -> ParamCount:
+    return ParamCount(**migt_tvdt_params(config, **sizes._asdict())._asdict())
+
+
 def _patchtst_flops(config: PatchTSTConfig, sizes: _Sizes) -> Flops:
     d, n_sequences = config.d_model, config.n_channels(sizes.n_features)
     patches, tokens = (
@@ -225,15 +231,22 @@ def _transformer_flops(config: TransformerConfig, sizes: _Sizes) -> Flops:
     return Flops(forward=forward, training=training)
 
 
+def _migt_tvdt_flops(config: MigtTvdtConfig, sizes: _Sizes) -> Flops:
+    forward, training = migt_tvdt_flops(config, **sizes._asdict())
+    return Flops(forward=forward, training=training)
+
+
 _COUNTERS: dict[str, Callable[[Any, _Sizes], ParamCount]] = {
     "patchtst": _patchtst_params,
     "transformer": _transformer_params,
+    "migt_tvdt": _migt_tvdt_params,
     "dlinear": _dlinear_params,
     "naive": _naive_params,
 }
 _FLOPS: dict[str, Callable[[Any, _Sizes], Flops]] = {
     "patchtst": _patchtst_flops,
     "transformer": _transformer_flops,
+    "migt_tvdt": _migt_tvdt_flops,
     "dlinear": _dlinear_flops,
     "naive": _naive_flops,
 }

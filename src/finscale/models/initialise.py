@@ -6,18 +6,21 @@ GPT-2). ``torch``: matrices and biases start uniform within fan_in**-0.5 of zero
 map, at a third of that variance and alike at all depths; the published models of forecasting start so.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from finscale.models.dlinear import DLinear
 from finscale.models.layers.attractor import Attractor
 from finscale.models.layers.block import Block
-from finscale.models.layers.heads import ChannelLinear
+from finscale.models.layers.heads import ChannelLinear, numbers_of_quantiles
 from finscale.models.layers.instance_norm import InstanceNorm
 
-__all__ = ["Initialisation", "initialise"]
+__all__ = ["Initialisation", "initialise", "start_at_quantiles"]
 
 Initialisation = Literal["scaled", "torch"]
 
@@ -30,7 +33,8 @@ def initialise(model: nn.Module, *, seed: int, kind: Initialisation = "scaled") 
 
     Symbols start normal with variance 1, norms at 1 with biases at 0, and free parameters (positions, class
     tokens) with standard deviation 0.02, or uniform within 0.02 of zero under ``torch``.
-    Attractors come last and add nothing, so that the rest starts as it does without them. The global random
+    Attractors come last and add nothing, so that the rest starts as it does without them. Of n gated blocks
+    each lets in 1 / (n + 1) at first, so that what enters them is heard behind any depth. The global random
     state is neither read nor advanced.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -43,6 +47,28 @@ def initialise(model: nn.Module, *, seed: int, kind: Initialisation = "scaled") 
             attractor.silence()
         if kind == "scaled":
             _calm_residual_branches([module for module in model.modules() if isinstance(module, Block)])
+
+
+def start_at_quantiles(model: nn.Module, quantiles_HQ: Float[Tensor, "H Q"]) -> None:
+    """Make a model with a quantile head say ``quantiles_HQ`` of every window until it is trained.
+
+    The weights of its last map start at 0 and the bias alone speaks: whatever the input, the first steps
+    begin in the units of the targets. A spread of 5 before targets of 0.002 would have to shrink first, and
+    is known to shrink too far. The body learns from the second step on, once these weights are not 0.
+    """
+    maps = _last_maps(model)
+    first = maps[0]
+    with torch.no_grad():
+        for last in maps:
+            last.weight.zero_()
+            last.bias.zero_()
+        first.bias.copy_(numbers_of_quantiles(quantiles_HQ).flatten().to(first.bias.dtype))
+
+
+def _last_maps(model: nn.Module) -> list[nn.Linear]:
+    """Return the linear maps whose sum the head lays out."""
+    found = [model.trend, model.remainder] if isinstance(model, DLinear) else [model.head]
+    return [module for module in found if isinstance(module, nn.Linear)]
 
 
 def _attractors_last(model: nn.Module, attractors: list[Attractor]) -> list[nn.Module]:
@@ -81,6 +107,8 @@ def _calm_residual_branches(blocks: list[Block]) -> None:
     for block in blocks:
         for weight in _residual_outputs(block):
             weight.mul_((2 * len(blocks)) ** -0.5)
+        if block.gate is not None:
+            block.gate.linear.bias.fill_(-math.log(len(blocks)))
 
 
 def _residual_outputs(block: Block) -> Iterator[Tensor]:

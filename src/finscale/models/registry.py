@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from finscale.models.config import (
     AnyConfig,
     DLinearConfig,
+    MigtTvdtConfig,
     ModelConfig,
     NaiveConfig,
     PatchTSTConfig,
@@ -31,6 +32,12 @@ def _transformer(config: TransformerConfig, **sizes: int) -> "nn.Module":
     return Transformer(config, **sizes)
 
 
+def _migt_tvdt(config: MigtTvdtConfig, **sizes: int) -> "nn.Module":
+    from finscale.models.migt_tvdt import MigtTvdt
+
+    return MigtTvdt(config, **sizes)
+
+
 def _dlinear(config: DLinearConfig, **sizes: int) -> "nn.Module":
     from finscale.models.dlinear import DLinear
 
@@ -46,6 +53,7 @@ def _naive(config: NaiveConfig, **sizes: int) -> "nn.Module":
 BUILDERS: dict[str, Callable[..., "nn.Module"]] = {
     "patchtst": _patchtst,
     "transformer": _transformer,
+    "migt_tvdt": _migt_tvdt,
     "dlinear": _dlinear,
     "naive": _naive,
 }

@@ -5,7 +5,7 @@ import pandas as pd
 from finscale.reporting.study import CellKey, ReportInput
 from finscale.scalinglaws.selection import MIN_RANDOM_TRIALS
 
-__all__ = ["cautions"]
+__all__ = ["cautions", "flagged"]
 
 _FLAGS = {
     "collapsed": "Predictions collapsed to a constant that is not the base rate",
@@ -16,12 +16,24 @@ _FLAGS = {
     "allow_defaults": "The cell was not searched: default training parameters were used",
 }
 
+_FLAGS_OF_QUANTILES = {
+    "collapsed": "Intervals collapsed: they cover far less than they name, or say nothing",
+    "constant": "Quantiles are those of training, whatever the inputs",
+    "suspicious_skill": "Medians are better than is believable; treat it as a leak until explained",
+}
+
 
 def cautions(study: ReportInput) -> tuple[str, ...]:
     """Return every warning as a sentence, with the cells it concerns."""
     missing = study.missing
     found = [f"Missing cells: {', '.join(missing)}."] if missing else []
-    return (*study.warnings, *found, *_unfinished(study), *_flagged(study), *_thin_searches(study))
+    return (
+        *study.warnings,
+        *found,
+        *_unfinished(study),
+        *flagged(study, study.cells),
+        *_thin_searches(study),
+    )
 
 
 def _unfinished(study: ReportInput) -> list[str]:
@@ -35,10 +47,12 @@ def _past(outcome: str) -> str:
     )
 
 
-def _flagged(study: ReportInput) -> list[str]:
-    exploded = study.cells.assign(flag=study.cells["flags"].map(list)).explode("flag").dropna(subset=["flag"])
+def flagged(study: ReportInput, cells: pd.DataFrame) -> list[str]:
+    """Return what the flags of these rows of the study's cells mean, each with the runs that raised it."""
+    exploded = cells.assign(flag=cells["flags"].map(list)).explode("flag").dropna(subset=["flag"])
+    words = _FLAGS | (_FLAGS_OF_QUANTILES if study.measure.column == "pinball_loss" else {})
     groups = exploded.groupby("flag")
-    return [f"{_FLAGS.get(str(flag), _spaced(str(flag)))}: {_where(study, rows)}." for flag, rows in groups]
+    return [f"{words.get(str(flag), _spaced(str(flag)))}: {_where(study, rows)}." for flag, rows in groups]
 
 
 def _spaced(flag: str) -> str:

@@ -11,14 +11,23 @@ from finscale.core.errors import Fault
 from finscale.longcontext.rows import pool
 from finscale.reporting.template import MUTED, PALETTE, TEMPLATE
 
-__all__ = ["accuracy_against_length", "accuracy_by_depth", "accuracy_by_task", "finish", "mode_styles"]
+__all__ = [
+    "SHADES",
+    "accuracy_against_length",
+    "accuracy_by_depth",
+    "accuracy_by_task",
+    "finish",
+    "mode_styles",
+]
 
-_SHADES = [[0, "#eef3f8"], [0.5, PALETTE[0]], [1, "#08284a"]]
+SHADES = [[0, "#eef3f8"], [0.5, PALETTE[0]], [1, "#08284a"]]
+"""From 0 to 1, of every heat-map."""
+
 _TITLES = {
     "needle": "needle: the key is written once",
     "latest": "latest: the last of several writes",
     "dense": "dense: every repeat of a key",
-    "far": "far: eight keys, each written once",
+    "far": "far: every key is written once, and queried",
     "overwrite": "overwrite: half of the keys written again",
 }
 _DASHES = ("solid", "dash", "dot")
@@ -118,7 +127,7 @@ def accuracy_by_depth(rows: pd.DataFrame, *, title: str, provenance: str) -> go.
     figure.update_yaxes(type="category", autorange="reversed")
     figure.update_yaxes(title="depth", col=1)
     bar = {"title": "accuracy", "len": min(1.0, 4 / n_rows), "y": 1, "yanchor": "top"}
-    figure.update_layout(coloraxis={"cmin": 0, "cmax": 1, "colorscale": _SHADES, "colorbar": bar})
+    figure.update_layout(coloraxis={"cmin": 0, "cmax": 1, "colorscale": SHADES, "colorbar": bar})
     caption = "Accuracy by sequence length and by the depth of the answer's last write; 0 is the oldest."
     size = {"height": 180 + _CELL_HEIGHT * n_rows}
     return finish(

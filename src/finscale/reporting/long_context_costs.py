@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from finscale.longcontext.rows import pool
-from finscale.reporting.long_context import finish, mode_styles
+from finscale.reporting.long_context import SHADES, finish, mode_styles
 
 __all__ = ["ablation_grid", "cost_against_length", "streaming_against_length"]
 
@@ -76,7 +76,7 @@ def ablation_grid(
     heat = go.Heatmap(
         z=table.to_numpy(), x=places, y=list(table.index), texttemplate="%{z:.2f}", zmin=0, zmax=1
     )
-    figure = go.Figure(heat.update(colorscale="Blues", colorbar={"title": "accuracy"}))
+    figure = go.Figure(heat.update(colorscale=SHADES, colorbar={"title": "accuracy"}))
     figure.update_yaxes(title=setting, type="category", autorange="reversed")
     caption = f"Every row changes {setting} and nothing else; accuracy over depths and seeds."
     height = 240 + 44 * len(modes)

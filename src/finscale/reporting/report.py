@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 
 from finscale.core.citation import show
+from finscale.reporting.long_context_section import LongContextSection
 from finscale.reporting.page import page, plot_script
+from finscale.reporting.quantile_section import QuantileSection
 from finscale.reporting.searches import CellSearch
 from finscale.reporting.study import ReportInput
 from finscale.reporting.summary import Report, facts, power_sentences, spoken
@@ -30,7 +32,7 @@ def render_report(report: Report) -> str:
     """Return the whole report as one HTML document that needs no network."""
     study = report.study
     parts = [
-        _header(study),
+        _header(report),
         _verdict(report),
         _facts(study),
         _cautions(report),
@@ -38,14 +40,19 @@ def render_report(report: Report) -> str:
         _power(report),
         f'<h2 id="tables">Tables</h2>{"".join(table.to_html() for table in report.tables[:-1])}',
         f'<div class="checklist" id="checklist">{report.tables[-1].to_html()}</div>',
+        _quantiles(report),
+        _long_context(report),
+        _script(report),
         f"<footer>finscale · {_provenance(study)}</footer>",
     ]
     return page(f"{study.title} - scaling report", "\n".join(parts))
 
 
-def _header(study: ReportInput) -> str:
-    names = ("verdict", "figures", "power", "tables", "checklist")
-    links = "".join(f'<a href="#{name}">{name.capitalize()}</a>' for name in names)
+def _header(report: Report) -> str:
+    study, sections = report.study, {"quantiles": report.quantiles, "long-context": report.long_context}
+    further = [name for name, found in sections.items() if found]
+    names = ("verdict", "figures", "power", "tables", "checklist", *further)
+    links = "".join(f'<a href="#{name}">{name.capitalize().replace("-", " ")}</a>' for name in names)
     title = tagged("h1", study.title, f"{SUMMARY}/title")
     card = tagged("p", study.data_card, f"{SUMMARY}/data_card", **{"class": "small"})
     return f"<header>{title}{card}</header><nav>{links}</nav>"
@@ -102,32 +109,90 @@ def _power(report: Report) -> str:
 
 
 def _figures(report: Report) -> str:
-    figures, searches = report.figures, report.searches
-    searched = [pair for search in searches for pair in search.figures.items()]
-    untitled = {name: _untitled(figure) for name, figure in (*figures.items(), *searched)}
+    figures = report.figures
     groups = [[key for key in figures if key.startswith(name)] for name in _GROUPS]
-    shown = "".join(_group({key: figures[key] for key in group}, report.study) for group in groups)
-    return f'<h2 id="figures">Figures</h2>{shown}{_searches(searches, report.study)}{plot_script(untitled)}'
+    source = _provenance(report.study)
+    shown = "".join(_group({key: figures[key] for key in group}, source) for group in groups)
+    return f'<h2 id="figures">Figures</h2>{shown}{_searches(report.searches, source)}'
 
 
-def _untitled(figure: go.Figure) -> go.Figure:
+def _script(report: Report) -> str:
+    """Return what draws every figure; it has to stand after all of them."""
+    searched = [pair for search in report.searches for pair in search.figures.items()]
+    untitled = {name: _untitled(figure) for name, figure in (*report.figures.items(), *searched)}
+    for cell in report.quantiles.values():
+        untitled |= {name: _untitled(figure) for name, figure in cell.figures.items()}
+    for section in report.long_context.values():
+        untitled |= {name: _untitled(figure, top=40) for name, figure in section.drawn.items()}
+    return plot_script(untitled)
+
+
+def _untitled(figure: go.Figure, *, top: int = 12) -> go.Figure:
     """Take the title out of a figure; on a page it is a heading that can wrap."""
-    return go.Figure(figure).update_layout(title_text=None, margin_t=12, height=None)
+    return go.Figure(figure).update_layout(title_text=None, margin_t=top, height=None)
 
 
-def _searches(searches: Sequence[CellSearch], study: ReportInput) -> str:
+def _searches(searches: Sequence[CellSearch], source: str) -> str:
     """Return every cell's search, folded away."""
-    return "".join(_search(search, study) for search in searches)
+    return "".join(_search(search, source) for search in searches)
 
 
-def _search(search: CellSearch, study: ReportInput) -> str:
-    figures = "".join(_group({name: figure}, study) for name, figure in search.figures.items())
+def _search(search: CellSearch, source: str) -> str:
+    figures = "".join(_group({name: figure}, source) for name, figure in search.figures.items())
     place = f"{SUMMARY}/searches/{search.key.id}/title"
     summary = tagged("summary", f"The search of {search.key.id}", place)
     return f"<details>{summary}{search.leaderboard.to_html()}{figures}</details>"
 
 
-def _group(figures: Mapping[str, go.Figure], study: ReportInput) -> str:
+def _quantiles(report: Report) -> str:
+    """Return what every cell's quantiles amount to; all but the largest cell's figures are folded away."""
+    if not report.quantiles:
+        return ""
+    said = "".join(_said_of_quantiles(cell, section) for cell, section in report.quantiles.items())
+    cells = "".join(
+        _cell_quantiles(cell, section, _provenance(report.study), is_open=i == 0)
+        for i, (cell, section) in enumerate(report.quantiles.items())
+    )
+    return f'<h2 id="quantiles">Quantiles</h2>{said}{cells}'
+
+
+def _said_of_quantiles(cell: str, section: QuantileSection) -> str:
+    at = f"{SUMMARY}/quantiles/{cell}"
+    flagged = "".join(tagged("li", text, f"{at}/cautions/{i}") for i, text in enumerate(section.cautions))
+    loud = f'<section class="cautions"><ul>{flagged}</ul></section>' if flagged else ""
+    return loud + "".join(
+        tagged("p", text, f"{at}/sentences/{i}") for i, text in enumerate(section.sentences)
+    )
+
+
+def _cell_quantiles(cell: str, section: QuantileSection, source: str, *, is_open: bool) -> str:
+    groups: dict[str, dict[str, go.Figure]] = {}
+    for name, figure in section.figures.items():
+        groups.setdefault(figure.layout.meta["caption"], {})[name] = figure
+    figures = "".join(_group(group, source) for group in groups.values())
+    summary = tagged("summary", section.title, f"{SUMMARY}/quantiles/{cell}/title")
+    return f"<details{' open' if is_open else ''}>{summary}{section.table.to_html()}{figures}</details>"
+
+
+def _long_context(report: Report) -> str:
+    """Return what finished long-context evaluations say, block by block."""
+    if not report.long_context:
+        return ""
+    blocks = "".join(_block(block, section) for block, section in report.long_context.items())
+    return f'<h2 id="long-context">Long context</h2>{blocks}'
+
+
+def _block(block: str, section: LongContextSection) -> str:
+    at = f"{SUMMARY}/long_context/{block}"
+    source = tagged("span", section.provenance, f"{at}/provenance")
+    said = "".join(tagged("p", text, f"{at}/sentences/{i}") for i, text in enumerate(section.sentences))
+    note = tagged("p", section.note, f"{at}/note", **{"class": "note"}) if section.note else ""
+    tables = "".join(table.to_html() for table in section.tables)
+    figures = "".join(_group({name: figure}, source) for name, figure in section.drawn.items())
+    return f"{tagged('h3', section.experiment_name, f'{at}/experiment_name')}{said}{note}{tables}{figures}"
+
+
+def _group(figures: Mapping[str, go.Figure], source: str) -> str:
     """Return figures that are read alike, side by side where there is room, over one caption."""
     if not figures:
         return ""
@@ -135,8 +200,8 @@ def _group(figures: Mapping[str, go.Figure], study: ReportInput) -> str:
     shown = f'<div class="multiples">{plots}</div>' if len(figures) > 1 else plots
     first, figure = next(iter(figures.items()))
     caption = tagged("span", figure.layout.meta["caption"], f"{SUMMARY}/figures/{first}/caption")
-    source = f'<span class="source">{_provenance(study)}</span>'
-    return f"<figure>{shown}<figcaption>{caption}{source}</figcaption></figure>"
+    told = f'<span class="source">{source}</span>'
+    return f"<figure>{shown}<figcaption>{caption}{told}</figcaption></figure>"
 
 
 def _plot(name: str, figure: go.Figure) -> str:

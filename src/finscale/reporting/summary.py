@@ -10,7 +10,9 @@ from finscale.core.citation import cite, plain
 from finscale.reporting.cautions import cautions
 from finscale.reporting.comparisons import Standing, standing
 from finscale.reporting.figures import main_figures
+from finscale.reporting.long_context_section import LongContextSection, read_sections
 from finscale.reporting.power import PowerReport, power_report, power_table
+from finscale.reporting.quantile_section import QuantileSection
 from finscale.reporting.searches import CellSearch, cell_searches
 from finscale.reporting.study import ReportInput
 from finscale.reporting.study_tables import study_tables
@@ -47,6 +49,10 @@ class Report:
     standing : Standing or None
         Against the best baselines.
     warnings : tuple of str
+    long_context : mapping
+        Of every finished long-context evaluation, by block.
+    quantiles : mapping
+        Of every cell that forecast quantiles.
     """
 
     study: ReportInput
@@ -57,12 +63,33 @@ class Report:
     searches: tuple[CellSearch, ...]
     standing: Standing | None
     warnings: tuple[str, ...]
+    long_context: Mapping[str, LongContextSection]
+    quantiles: Mapping[str, QuantileSection]
 
 
-def compose(study: ReportInput) -> Report:
+def compose(
+    study: ReportInput,
+    *,
+    long_context: Mapping[str, Mapping[str, Any]] | None = None,
+    quantiles: Mapping[str, QuantileSection] | None = None,
+) -> Report:
     """Draw every figure and lay out every table of a study.
 
     Equal input gives equal content.
+
+    Parameters
+    ----------
+    study : ReportInput
+        The experiment.
+    long_context : mapping or None
+        By block, what a long-context evaluation left for this report (`LongContextSection`).
+    quantiles : mapping or None
+        By cell, of `finscale.reporting.quantile_section.quantile_sections`.
+
+    Raises
+    ------
+    FinscaleError
+        When that cannot be read.
     """
     power = power_report(study)
     return Report(
@@ -74,13 +101,18 @@ def compose(study: ReportInput) -> Report:
         searches=cell_searches(study),
         standing=standing(study),
         warnings=cautions(study),
+        long_context=read_sections(long_context or {}),
+        quantiles=quantiles or {},
     )
 
 
 def all_tables(report: Report) -> tuple[Table, ...]:
     """Return every table that the report shows: what is here can be cited."""
     power = [report.power_table] if report.power_table else []
-    return (*report.tables, *power, *(search.leaderboard for search in report.searches))
+    placed = [table for section in report.long_context.values() for table in section.tables]
+    quantiles = [section.table for section in report.quantiles.values()]
+    searched = [search.leaderboard for search in report.searches]
+    return (*report.tables, *power, *searched, *quantiles, *placed)
 
 
 def spoken(report: Report) -> tuple[str, ...]:
@@ -134,6 +166,8 @@ def scaling_summary(report: Report) -> dict[str, Any]:
     """
     study, test = report.study, report.study.test_verdict
     searched = [pair for search in report.searches for pair in search.figures.items()]
+    placed = [pair for section in report.long_context.values() for pair in section.drawn.items()]
+    placed += [pair for section in report.quantiles.values() for pair in section.figures.items()]
     return {
         "title": study.title,
         "verdict": study.verdict.overall.verdict.value,
@@ -150,8 +184,10 @@ def scaling_summary(report: Report) -> dict[str, Any]:
         "warnings": list(report.warnings),
         "checklist": {str(row[0]): str(row[1]) for row in report.tables[-1].rows},
         "tables": {table.key: table.record() for table in all_tables(report)},
-        "figures": {name: _words(figure) for name, figure in (*report.figures.items(), *searched)},
+        "figures": {name: _words(figure) for name, figure in (*report.figures.items(), *searched, *placed)},
         "searches": {found.key.id: {"title": f"The search of {found.key.id}"} for found in report.searches},
+        "quantiles": {cell: section.words() for cell, section in report.quantiles.items()},
+        "long_context": {block: section.words() for block, section in report.long_context.items()},
         "data_card": study.data_card,
         "provenance": study.provenance.model_dump(mode="json"),
     }
@@ -180,6 +216,8 @@ def summary_markdown(report: Report) -> str:
         "## Tables",
         "",
         *(table.to_markdown() for table in report.tables),
+        *(line for section in report.quantiles.values() for line in section.to_markdown()),
+        *(line for section in report.long_context.values() for line in section.to_markdown()),
     ]
     return "\n".join([*lines, f"{study.data_card}", "", f"{study.provenance.line()}", ""])
 

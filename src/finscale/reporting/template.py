@@ -48,6 +48,9 @@ DARK = {
     "#08457e": "#2f7fc4",
     "#cc79a7": "#dd94bb",
     "#a6cee3": "#c4e2f2",
+    "#56b4e9": "#b3dcf5",
+    "#eef3f8": "#1d2531",
+    "#08284a": "#d9ecfb",
 }
 """What a colour of ours becomes on a dark ground; colours that are not here stay."""
 

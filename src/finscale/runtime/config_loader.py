@@ -39,7 +39,10 @@ class FinscaleConfigLoader(OmegaConfigLoader):
 
     def _parameters(self) -> dict[str, Any]:
         parameters = resolve(
-            super().__getitem__("parameters"), sources=self._sources(), run_spec=self._run_spec
+            super().__getitem__("parameters"),
+            sources=self._sources(),
+            run_spec=self._run_spec,
+            typed=self.runtime_params,
         )
         commit, dirty = commit_of(Path(self.conf_source).parent)
         environment = self.env or self.default_run_env

@@ -10,6 +10,8 @@ from finscale.archgrid.base import DIMENSIONS, FAMILIES, GridConfig, grid_base
 from finscale.core.budgets import Cell, parse_budget, parse_horizon
 from finscale.core.config import Record
 from finscale.core.errors import Fault, FinscaleError, raise_faults, suggest
+from finscale.longcontext.config import read_block
+from finscale.longcontext.context_sweep import ContextSweepConfig
 from finscale.search.config import SearchConfig
 from finscale.search.space import SearchSpace
 from finscale.training.config import ExecutionConfig, SharedTraining
@@ -32,11 +34,9 @@ __all__ = [
 
 RUNTIME_KEYS = (
     *("experiment", "budget", "horizon", "device", "seed", "run_spec", "allow_defaults", "long_context"),
-    *("ablation_value", "hpo", "training", "data", "scaling"),
+    *("long_context_blocks", "ablation_value", "hpo", "training", "data", "scaling", "context_sweep"),
 )
-_FILE_KEYS = (
-    *("paths", "sweep", "grid", "model", "execution", "experiments", "feature_sets", "long_context_blocks"),
-)
+_FILE_KEYS = ("paths", "sweep", "grid", "model", "execution", "experiments", "feature_sets")
 
 
 class Paths(Record):
@@ -65,9 +65,14 @@ class TrainingSettings(SharedTraining, ExportSettings):
     ----------
     n_seeds : int
         Trainings of a cell's winner.
+    conformal : bool or None
+        Of quantiles: move those of the winner until their intervals cover as they should on ``val_score``, by
+        conformalized quantile regression; test tables keep the raw ones beside them. None does so where the
+        task is ``quantile`` and ``val_score`` has rows.
     """
 
     n_seeds: int = Field(default=3, ge=1)
+    conformal: bool | None = None
 
     @property
     def shared(self) -> dict[str, Any]:
@@ -89,6 +94,7 @@ _GROUPS: dict[str, type[Record]] = {
     "execution": ExecutionConfig,
     "hpo": SearchConfig,
     "scaling": ScalingSettings,
+    "context_sweep": ContextSweepConfig,
 }
 _RESOLVED: dict[str, type[Record]] = {
     **_GROUPS,
@@ -99,6 +105,7 @@ SET_ELSEWHERE = {
     **dict.fromkeys(DIMENSIONS, "the grid lists it"),
     "dropout": "hpo.space.dropout searches it",
     "head": "the task says it",
+    "session_bars": "the windows say it",
     "family": "the experiment's model_family says it",
 }
 """Keys of a model's config that its block under ``model`` leaves to others."""
@@ -112,7 +119,11 @@ def check_runtime_params(params: Mapping[str, Any]) -> None:
 
 
 def resolve(
-    parameters: Mapping[str, Any], *, sources: Iterable[str] | None, run_spec: RunSpec | None = None
+    parameters: Mapping[str, Any],
+    *,
+    sources: Iterable[str] | None,
+    run_spec: RunSpec | None = None,
+    typed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Validate every group and add what nodes read: ``definition`` (the experiment), ``cell``, ``model``.
 
@@ -126,6 +137,8 @@ def resolve(
         Names of the bars in the catalog (``sp500`` for an entry ``bars_sp500``); None skips that check.
     run_spec : RunSpec, optional
         A run to reproduce: its experiment is the definition and its model the model, whatever conf says.
+    typed : mapping, optional
+        The part of the parameters that came with ``--params``.
 
     Raises
     ------
@@ -147,7 +160,7 @@ def resolve(
     if definition and space and groups["training"] and not run_spec:
         shared = groups["training"].shared
         faults.catch(lambda: space.bind(definition.model_family, given=shared))
-    faults.catch(lambda: _block(parameters))
+    faults.catch(lambda: _block(parameters, typed or {}))
     faults.raise_all()
     resolved = {name: record.model_dump(mode="json", exclude_unset=True) for name, record in groups.items()}
     return {
@@ -248,7 +261,19 @@ def _family(blocks: Mapping[str, Any], name: str, faults: _Faults) -> GridConfig
     return grid_base(name, settings)
 
 
-def _block(parameters: Mapping[str, Any]) -> None:
+def _block(parameters: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
+    """Read the block of the long-context evaluation that is named; leaves of another one are a mistake."""
     name, blocks = parameters["long_context"], parameters["long_context_blocks"]
-    if name not in blocks:
-        raise Fault("long_context", "be a block defined in conf", name, suggest(str(name), blocks))
+    if not isinstance(name, str):
+        remedy = "write long_context_blocks.<block>.<setting>=<value> for a leaf of one"
+        raise Fault("long_context", "name a block", name, remedy)
+    changed = _group(typed, "long_context_blocks")
+    rule = f"be of the block that runs, {name}"
+    raise_faults(
+        Fault(
+            f"--params long_context_blocks.{other}", rule, value, f"correct it, or add long_context={other}"
+        )
+        for other, value in changed.items()
+        if other != name
+    )
+    read_block(name, blocks, value=parameters.get("ablation_value"))

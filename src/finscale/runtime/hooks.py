@@ -10,6 +10,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from finscale.core.errors import raise_faults
+from finscale.longcontext.context_sweep import lengths_of
 from finscale.models.config import parse_model_config
 from finscale.runtime import preflight
 from finscale.runtime.definition import group
@@ -42,7 +43,12 @@ class ProjectHooks:
             model = parse_model_config(parameters["model"])
             preflight.require_trainable(group(parameters, "definition"), model)
             raise_faults(export_faults(group(parameters, "training"), model, dropout=None))
+            if "context_specs" in pipeline.all_outputs():
+                length = group(parameters, "definition").data.context_length
+                lengths_of(group(parameters, "context_sweep"), model, context_length=length)
             preflight.require_device(group(parameters, "execution"), environment=run_params["env"])
+        if any(preflight.SEARCHES in node.tags for node in pipeline.nodes):
+            preflight.require_workers(group(catalog.load("parameters"), "hpo"))
 
     @hook_impl
     def before_node_run(self, node: Node, catalog: CatalogProtocol) -> None:

@@ -152,8 +152,8 @@ def watch_training(label: str, n_epochs: int) -> Iterator[Any]:
         yield listen
 
 
-def log_seed_run(run: SeedRun) -> None:
-    """Record a final training in every tracker, with its curve and scores."""
+def log_seed_run(run: SeedRun, *, kind: str = "final") -> None:
+    """Record a training in every tracker, filed under its kind, with its curve and scores."""
     curve = {name: [(row.epoch, getattr(row, name)) for row in run.result.curve] for name in _CURVE}
     scores = run.evaluation.scores if run.evaluation else {}
     child = trackers.ChildRun(
@@ -165,12 +165,13 @@ def log_seed_run(run: SeedRun) -> None:
             "arch_id": run.spec.arch_id,
             "n_params": run.result.n_params,
             "seed": run.spec.seed,
+            **(run.spec.view.leaves("view") if run.spec.view else {}),
         },
         metrics={
             f"{split}_{name}": value for split, found in scores.items() for name, value in found.items()
         },
         curve=curve,
-        tags={"cell": run.spec.cell.id, "kind": "final"},
+        tags={"cell": run.spec.cell.id, "kind": kind},
         failed=run.result.outcome != "complete",
     )
     _log(child, run.spec.experiment.wandb_project)

@@ -14,13 +14,26 @@ from finscale.core.budgets import parse_budget
 from finscale.core.errors import Fault, FinscaleError, raise_faults, user_fault
 from finscale.models.config import AnyConfig, parse_model_config
 from finscale.runtime.definition import group
+from finscale.search.config import SearchConfig
 from finscale.training.config import ExecutionConfig, resolve_device
 from finscale.windows.experiment import ExperimentConfig
 
-__all__ = ["NEEDS_DEVICE", "Check", "preflight", "require", "require_device", "require_trainable"]
+__all__ = [
+    "NEEDS_DEVICE",
+    "SEARCHES",
+    "Check",
+    "preflight",
+    "require",
+    "require_device",
+    "require_trainable",
+    "require_workers",
+]
 
 NEEDS_DEVICE = "device"
 """Tag of the nodes that train or evaluate a model."""
+
+SEARCHES = "search"
+"""Tag of the node whose trials may run on a cluster and be kept in a database."""
 
 _MIN_MEMORY_GIB = 1.0
 _MIN_DISK_GIB = 1.0
@@ -51,6 +64,20 @@ def require_device(execution: ExecutionConfig, *, environment: str | None) -> st
         where = f"the environment {environment!r} asks for it: " if environment else ""
         remedy = f"{where}add --params device=cpu, or device=auto to take what is there"
         raise Fault(fault.subject, fault.rule, fault.got, remedy) from None
+
+
+def require_workers(hpo: SearchConfig) -> str:
+    """Return where trials run and where their studies are kept.
+
+    Raises
+    ------
+    Fault
+        When the cluster or the database does not answer.
+    """
+    from finscale.runtime.cluster import require_cluster
+    from finscale.search.database import require_database
+
+    return f"{require_cluster(hpo)}; studies in {require_database()}"
 
 
 def require_trainable(definition: ExperimentConfig, model: AnyConfig) -> str:
@@ -98,6 +125,7 @@ def preflight(
     checks: list[tuple[str, Callable[[], str]]] = [
         ("device", lambda: require_device(execution, environment=environment)),
         ("task", lambda: require_trainable(group(parameters, "definition"), model)),
+        ("workers", lambda: require_workers(group(parameters, "hpo"))),
         ("free memory", _memory),
         ("free disk", lambda: _disk(data)),
         ("data folder writable", lambda: _writable(data)),

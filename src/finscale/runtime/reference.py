@@ -12,6 +12,8 @@ from pydantic_core import PydanticUndefined
 
 from finscale.archgrid.base import FAMILIES
 from finscale.core.config import Record, annotation_of_extras
+from finscale.longcontext.config import LongContextConfig
+from finscale.longcontext.context_sweep import ContextSweepConfig
 from finscale.runtime.definition import (
     RUNTIME_KEYS,
     SET_ELSEWHERE,
@@ -33,7 +35,9 @@ _GROUPS: dict[str, type[BaseModel]] = {
     "execution": ExecutionConfig,
     "grid": GridSettings,
     "scaling": ScalingSettings,
+    "context_sweep": ContextSweepConfig,
     "sweep": SweepSettings,
+    "long_context_blocks.<name>": LongContextConfig,
 }
 _MODELS: dict[str, type[BaseModel]] = {f"model.{family}": config for family, config in FAMILIES.items()}
 
@@ -45,10 +49,11 @@ def parameters_page() -> str:
         "",
         "Written from the config classes by `python -m finscale.runtime.reference`; a test keeps it current.",
         "",
-        "`--params` takes these top-level keys, and any leaf of `hpo`, `training`, `data` and `scaling` "
-        "(`--params hpo.n_trials=5,data.task=direction`): "
-        + ", ".join(f"`{key}`" for key in RUNTIME_KEYS)
-        + ".",
+        "`--params` takes these top-level keys, and any leaf of `hpo`, `training`, `data`, `scaling`, "
+        "`context_sweep` and of the block of the long-context evaluation that runs "
+        "(`--params hpo.n_trials=5,data.task=direction`, "
+        "`--params long_context=cpu_smoke,long_context_blocks.cpu_smoke.evaluation.n_samples=4`; a list is "
+        "one string with spaces): " + ", ".join(f"`{key}`" for key in RUNTIME_KEYS) + ".",
         "The other groups belong in an environment's `parameters.yml`. An unknown key is an error.",
         "",
     ]
@@ -107,6 +112,8 @@ def _type(annotation: Any) -> str:
 
 
 def _default(info: Any) -> str:
+    if info.default_factory is not None:
+        return f"`{info.default_factory()}`"
     if info.default is PydanticUndefined:
         return "required"
     if isinstance(info.default, BaseModel):

@@ -11,6 +11,8 @@ from rich import get_console
 from rich.table import Table
 
 from finscale.core.config import leaves_of
+from finscale.longcontext.context_sentences import answer_words, context_sentences
+from finscale.longcontext.context_verdict import ContextVerdict
 from finscale.runtime.definition import group
 from finscale.windows.measures import measure_of
 
@@ -82,6 +84,18 @@ def _training(catalog: CatalogProtocol, runs: pd.DataFrame) -> None:
     _print(table, folder, _next(catalog, "scaling_analysis"))
 
 
+def _contexts(catalog: CatalogProtocol, found: Mapping[str, Any]) -> None:
+    verdict = ContextVerdict.read(found, subject="context verdict")
+    headline = answer_words(verdict.splits[0]) if verdict.splits else "Not measurable"
+    console = get_console()
+    console.print(f"\nContext sweep of {verdict.cell}: [bold]{headline}[/bold]", highlight=False)
+    for sentence in context_sentences(verdict):
+        console.print(sentence, highlight=False)
+    where = catalog["context_page"]._describe()["filepath"]
+    console.print(f"\nPage:   {where}", highlight=False, soft_wrap=True)
+    console.print(f"Next:   {_next(catalog, 'scaling_analysis')}", highlight=False, soft_wrap=True)
+
+
 def _features(catalog: CatalogProtocol, features: pd.DataFrame) -> None:
     card = catalog.load("data_card")
     n_rows, n_features = features.shape
@@ -140,6 +154,7 @@ def _next(catalog: CatalogProtocol, pipeline: str) -> str:
 
 _STAGES: dict[str, Callable[[CatalogProtocol, Any], None]] = {
     "scaling_summary": _verdict,
+    "context_verdict": _contexts,
     "runs": _training,
     "search_summary": _search,
     "baseline_scores": _baselines,

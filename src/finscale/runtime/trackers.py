@@ -27,7 +27,7 @@ from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 import finscale
 from finscale.core.config import Record
 from finscale.core.errors import Answered
-from finscale.prediction import RUN_FILES
+from finscale.prediction import run_files
 from finscale.runtime.definition import group
 from finscale.runtime.resolvers import project_root
 
@@ -248,7 +248,7 @@ def log_scoring_model(
     Parameters
     ----------
     folder : Path
-        Of the run, see `finscale.prediction.RUN_FILES`.
+        Of the run, see `finscale.prediction.run_files`.
     inputs, outputs : mapping
         Column to MLflow type (``datetime``, ``double`` ...).
     optional : collection of str
@@ -265,7 +265,7 @@ def log_scoring_model(
         mlflow.pyfunc.log_model(
             name="winner",
             python_model=str(Path(__file__).with_name("scoring_model.py")),
-            artifacts={Path(name).stem: str(folder / name) for name in RUN_FILES},
+            artifacts={Path(name).stem: str(folder / name) for name in run_files(folder)},
             signature=ModelSignature(inputs=Schema(asked), outputs=Schema(given)),
             # named, so that nothing is looked up
             pip_requirements=[f"finscale=={finscale.__version__}"],

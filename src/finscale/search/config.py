@@ -50,10 +50,15 @@ class SearchConfig(Record):
     execution : {"asynchronous", "deterministic_batches"}
         With several workers: ask whenever one is free, or ask as many as there are and tell them in the order
         of their numbers, so that the same search proposes the same trials.
-    executor : {"process", "inline"}
-        ``process`` trains each attempt in a process of its own; ``inline`` in the driver's.
+    executor : {"process", "inline", "ray"}
+        ``process`` trains each attempt in a process of its own; ``inline`` in the driver's; ``ray`` in a
+        process on some node of a Ray cluster.
     n_workers : int or None
-        Attempts that train at the same time; None is 2 for ``process`` and 1 for ``inline``.
+        Attempts that train at the same time; None is 2 for ``process``, 1 for ``inline``, and for ``ray`` as
+        many as the cluster has room for when the search begins.
+    n_gpus : float
+        Of ``ray``: GPUs that an attempt claims beside its one CPU; several attempts share one by claiming a
+        fraction each.
     batch_provider : {"measured", "table"}
         Who advises a trial's micro-batch; after an OOM it is halved, whoever advised it.
     max_failures : int
@@ -83,8 +88,9 @@ class SearchConfig(Record):
     pruning_reduction: int = Field(default=3, ge=2)
     oom_policy: Literal["accumulate", "halve_batch"] = "accumulate"
     execution: Literal["asynchronous", "deterministic_batches"] = "asynchronous"
-    executor: Literal["process", "inline"] = "process"
+    executor: Literal["process", "inline", "ray"] = "process"
     n_workers: Annotated[int, Field(ge=1)] | None = None
+    n_gpus: float = Field(default=0, ge=0, le=1)
     batch_provider: BatchProvider = "measured"
     max_failures: int = Field(default=10, ge=0)
     top_k: int = Field(default=0, ge=0)
@@ -115,6 +121,13 @@ class SearchConfig(Record):
         return self
 
     @model_validator(mode="after")
+    def _only_ray_claims_gpus(self) -> Self:
+        if self.n_gpus and self.executor != "ray":
+            remedy = "leave n_gpus out, or set hpo.executor=ray"
+            raise Fault("hpo.n_gpus", "be 0 where hpo.executor is not ray", self.n_gpus, remedy)
+        return self
+
+    @model_validator(mode="after")
     def _pruning_needs_a_sampler_that_reads_it(self) -> Self:
         if self.pruner != "none" and self.sampler in _NOT_PRUNED:
             rule = f"not be {self.sampler} where trials are pruned: {_NOT_PRUNED[self.sampler]}"
@@ -122,9 +135,9 @@ class SearchConfig(Record):
         return self
 
     @property
-    def n_slots(self) -> int:
-        """Attempts that train at the same time."""
-        return self.n_workers or (1 if self.executor == "inline" else 2)
+    def n_slots(self) -> int | None:
+        """Attempts that train at the same time; None where the cluster decides."""
+        return self.n_workers or {"inline": 1, "process": 2, "ray": None}[self.executor]
 
     def chosen_sampler(self, *, has_conditions: bool) -> Sampler:
         """Return what proposes, for a space with or without training dimensions that wait for others."""

@@ -5,9 +5,10 @@ killed driver leaves RUNNING trials; the next one adopts them under their number
 what they had reached. So ``n_trials`` is an exact total and numbers are contiguous, whatever happens between.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,12 +24,13 @@ from finscale.search.ledger import Ledger
 from finscale.search.outcomes import TrialOutcome
 from finscale.search.proposals import Proposal, Proposer, is_counted, is_under_way
 from finscale.search.pruning import Pruner
-from finscale.search.retries import MAX_BATCH_HALVINGS, OomPolicy, smaller_batch
+from finscale.search.retries import MAX_BATCH_HALVINGS, MAX_LOSSES, OomPolicy, smaller_batch
 from finscale.search.supplemental import Supplements
 
 __all__ = ["Driver", "DriverResult", "SearchEvent", "TrialPlan", "ignore", "trial_directory"]
 
 _POLL_S = 0.5
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,10 @@ class SearchEvent:
     """What a driver tells its listener.
 
     ``kind``: ``asked`` or ``adopted`` (values: kind, architecture, training parameters), ``progress`` (as the
-    trial reported it), ``retried`` (after an OOM; values: the smaller batch), ``pruned`` (told to end;
-    values: epoch), ``finished`` (values: outcome, reason, seconds, value, n_finished, n_trials and the
-    ``trial`` as recorded), ``interrupted`` (left for the next driver).
+    trial reported it), ``retried`` (after an OOM; values: the smaller batch), ``moved`` (its worker went
+    away; values: reason), ``pruned`` (told to end; values: epoch), ``finished`` (values: outcome, reason,
+    seconds, value, n_finished, n_trials and the ``trial`` as recorded), ``interrupted`` (left for the next
+    driver).
     """
 
     kind: str
@@ -74,6 +77,7 @@ class _Running:
     proposal: Proposal
     job: Job
     n_halvings: int
+    n_losses: int
 
 
 def trial_directory(directory: Path, number: int) -> Path:
@@ -205,7 +209,9 @@ class Driver:
             self._pruned[trial.number] = found["pruned_epoch"]
         plan = self._plan(trial.number, proposal, _batch_of(trial, self._config.oom_policy))
         self._on_event(SearchEvent("adopted", trial.number, proposal.description))
-        self._start(trial.number, proposal, plan, n_halvings=found["n_halvings"])
+        _logger.info("Trial %d was left by an earlier driver: it goes on", trial.number)
+        n_losses = found.get("n_losses", 0)
+        self._start(trial.number, proposal, plan, n_halvings=found["n_halvings"], n_losses=n_losses)
 
     def _ask(self) -> bool:
         """Enter the next trial and start it; False where nothing is to be asked now."""
@@ -216,7 +222,7 @@ class Driver:
         plan = self._plan(len(trials), proposal, None)
         self._enter(proposal, plan)
         self._on_event(SearchEvent("asked", len(trials), proposal.description))
-        self._start(len(trials), proposal, plan, n_halvings=0)
+        self._start(len(trials), proposal, plan, n_halvings=0, n_losses=0)
         return True
 
     def _next(self, trials: Sequence[FrozenTrial]) -> Proposal | None:
@@ -238,18 +244,24 @@ class Driver:
         attributes = {**proposal.attributes, **plan.attributes, **batch, **asked, "n_halvings": 0}
         self._ledger.enter(proposal.params, self._proposer.distributions, attributes)
 
-    def _start(self, number: int, proposal: Proposal, plan: TrialPlan, *, n_halvings: int) -> None:
+    def _start(
+        self, number: int, proposal: Proposal, plan: TrialPlan, *, n_halvings: int, n_losses: int
+    ) -> None:
         directory = trial_directory(self._directory, number)
         job = Job(number, content_hash(proposal.id, number), self._function, plan.payload, directory)
-        self._running[number] = _Running(proposal, job, n_halvings)
-        self._executor.submit(job)
+        self._submit(_Running(proposal, job, n_halvings, n_losses))
+
+    def _submit(self, running: _Running) -> None:
+        number = running.job.number
+        self._running[number] = running
+        self._executor.submit(running.job)
         if number in self._pruned:
             self._executor.cancel(number)
 
     def _receive(self, finished: Finished) -> None:
         """Retry an attempt, or tell it; in batches once the last one of the batch has ended."""
         running = self._running.pop(finished.number)
-        if finished.outcome.outcome == "oom" and self._retry(running):
+        if self._goes_on(running, finished.outcome):
             return
         self._ended.append(finished)
         if self._in_batches and self._running:
@@ -267,21 +279,44 @@ class Driver:
             self._on_event(SearchEvent("interrupted", finished.number))
         elif outcome.outcome == "stopped":
             self._tell(finished, TrialOutcome(outcome="failed", reason="the trial stopped unasked"))
+        elif outcome.outcome == "lost":
+            reason = f"its worker went away {MAX_LOSSES + 1} times; the last one: {outcome.reason}"
+            self._tell(finished, TrialOutcome(outcome="failed", reason=reason))
         else:
             self._tell(finished, outcome)
 
-    def _retry(self, running: _Running) -> bool:
-        """Halve the micro-batch and start again; False where it cannot be halved, or need not be."""
+    def _goes_on(self, running: _Running, outcome: TrialOutcome) -> bool:
+        """Start an attempt again that ended by no fault of its settings; False where it is to be told."""
+        if running.job.number in self._pruned or self._is_stopping:
+            return False
+        if outcome.outcome == "oom":
+            return self._retry(running, outcome.reason)
+        return outcome.outcome == "lost" and self._move(running, outcome.reason)
+
+    def _move(self, running: _Running, reason: str) -> bool:
+        """Start again as it was, on another worker; False where it has lost its share of workers."""
+        number, n_losses = running.job.number, running.n_losses + 1
+        if n_losses > MAX_LOSSES:
+            return False
+        self._ledger.record(number, {"n_losses": n_losses})
+        _logger.warning("Trial %d lost its worker: %s; it starts again from its checkpoint", number, reason)
+        self._on_event(SearchEvent("moved", number, {"reason": reason}))
+        self._submit(replace(running, n_losses=n_losses))
+        return True
+
+    def _retry(self, running: _Running, reason: str) -> bool:
+        """Halve the micro-batch and start again; False where it cannot be halved."""
         number = running.job.number
         batch = BatchConfig.model_validate(running.job.payload["batch"])
-        spent = running.n_halvings >= MAX_BATCH_HALVINGS or batch.micro_batch_size == 1
-        if spent or number in self._pruned or self._is_stopping:
+        if running.n_halvings >= MAX_BATCH_HALVINGS or batch.micro_batch_size == 1:
             return False
         plan = self._plan(number, running.proposal, smaller_batch(batch, self._config.oom_policy))
         smaller, n_halvings = plan.payload["batch"], running.n_halvings + 1
         self._ledger.record(number, {**smaller, "n_halvings": n_halvings})
+        told = "Trial %d ran out of memory: %s; it starts again with micro-batches of %d"
+        _logger.warning(told, number, reason, smaller["micro_batch_size"])
         self._on_event(SearchEvent("retried", number, smaller))
-        self._start(number, running.proposal, plan, n_halvings=n_halvings)
+        self._start(number, running.proposal, plan, n_halvings=n_halvings, n_losses=running.n_losses)
         return True
 
     def _tell(self, finished: Finished, outcome: TrialOutcome) -> None:

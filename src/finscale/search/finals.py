@@ -66,7 +66,7 @@ def train_side_by_side(
             executor.submit(job)
         for finished in executor.poll(_POLL_S):
             job = running.pop(finished.number)
-            if finished.outcome.outcome in ("failed", "oom"):
+            if finished.outcome.outcome in ("failed", "oom", "lost"):
                 remedy = f"see {job.directory}, mend it and run again"
                 raise Fault(
                     f"training of seed {specs[job.number].seed}", "end", finished.outcome.reason, remedy

@@ -19,8 +19,8 @@ class TrialOutcome(Record):
     ----------
     outcome : str
         ``complete`` (with a finite ``value``), ``pruned`` (the driver gave it up), ``diverged`` (the loss
-        left the real numbers), ``oom``, ``failed`` (with a ``reason``) or ``stopped`` (asked to; its
-        checkpoint resumes).
+        left the real numbers), ``oom``, ``failed`` (with a ``reason``), ``lost`` (what it ran on went away)
+        or ``stopped`` (asked to; its checkpoint resumes).
     value : float or None
         The loss that the search minimises.
     reason : str
@@ -29,7 +29,7 @@ class TrialOutcome(Record):
         JSON values recorded with the trial.
     """
 
-    outcome: Literal["complete", "pruned", "diverged", "oom", "failed", "stopped"]
+    outcome: Literal["complete", "pruned", "diverged", "oom", "failed", "lost", "stopped"]
     value: float | None = None
     reason: str = ""
     metrics: dict[str, Any] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""How a trial that ran out of memory starts again."""
+"""How a trial starts again that ran out of memory, or whose worker went away."""
 
 import math
 from collections.abc import Callable
@@ -6,11 +6,13 @@ from typing import Final, Literal
 
 from finscale.archgrid.batching import BatchConfig, split_batch
 
-__all__ = ["MAX_BATCH_HALVINGS", "OomPolicy", "smaller_batch"]
+__all__ = ["MAX_BATCH_HALVINGS", "MAX_LOSSES", "OomPolicy", "smaller_batch"]
 
 OomPolicy = Literal["accumulate", "halve_batch"]
 
 MAX_BATCH_HALVINGS: Final = 3
+MAX_LOSSES: Final = 3
+"""A trial that lost as many workers, and then one more, is held to have ended them."""
 
 
 def smaller_batch(batch: BatchConfig, policy: OomPolicy) -> BatchConfig:

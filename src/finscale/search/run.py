@@ -11,8 +11,9 @@ trials' own directories.
 import json
 import logging
 from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import optuna
 import pandas as pd
@@ -22,6 +23,7 @@ from finscale.core.budgets import Cell
 from finscale.search.additions import Additions, add_to, named_rows
 from finscale.search.best import BEST_FILE, best_trial, write_best
 from finscale.search.config import SearchConfig
+from finscale.search.database import close_storage, patiently
 from finscale.search.driver import Driver, DriverResult, SearchEvent, ignore
 from finscale.search.executors import Executor, InlineExecutor, OnReport, unpaused
 from finscale.search.planner import Planner, identify, training_config
@@ -29,7 +31,7 @@ from finscale.search.processes import ProcessExecutor
 from finscale.search.proposals import Proposal, Proposer
 from finscale.search.result import SearchResult, result_of
 from finscale.search.settled import settle
-from finscale.search.study import archive_study, lease, open_study
+from finscale.search.study import archive_study, lease, open_study, refuse_other_machines
 from finscale.search.supplemental import Bounds
 from finscale.search.trials import describe_trial, dimensions_of, write_trials
 from finscale.search.weights import keep_best_weights
@@ -38,7 +40,7 @@ from finscale.training.run_spec import Provenance
 from finscale.windows.data import load_windows
 from finscale.windows.experiment import ExperimentConfig
 
-__all__ = ["SearchResult", "never", "run_search"]
+__all__ = ["MakeExecutor", "SearchResult", "local_executor", "never", "run_search"]
 
 TRIALS_FILE = "trials.parquet"
 _FUNCTION = "finscale.search.objective:train_trial"
@@ -48,6 +50,36 @@ _logger = logging.getLogger(__name__)
 def never() -> bool:
     """Do not stop."""
     return False
+
+
+class MakeExecutor(Protocol):
+    """Make what runs the attempts of a search."""
+
+    def __call__(
+        self,
+        config: SearchConfig,
+        *,
+        on_report: OnReport,
+        should_stop: Callable[[], bool],
+        should_pause: Callable[[], bool],
+    ) -> Executor:
+        """Return an executor, not yet entered."""
+        ...
+
+
+def local_executor(
+    config: SearchConfig,
+    *,
+    on_report: OnReport,
+    should_stop: Callable[[], bool],
+    should_pause: Callable[[], bool],
+) -> Executor:
+    """Make the executors of one machine (a `MakeExecutor`)."""
+    if config.executor == "inline":
+        return InlineExecutor(on_report=on_report, should_stop=should_stop, should_pause=should_pause)
+    assert config.executor == "process", "a cluster is the shell's"
+    assert config.n_slots
+    return ProcessExecutor(n_slots=config.n_slots, on_report=on_report, should_pause=should_pause)
 
 
 def run_search(
@@ -67,6 +99,7 @@ def run_search(
     on_event: Callable[[SearchEvent], None] = ignore,
     should_stop: Callable[[], bool] = never,
     should_pause: Callable[[], bool] = unpaused,
+    make_executor: MakeExecutor = local_executor,
 ) -> SearchResult:
     """Search one cell, or go on with its search.
 
@@ -92,6 +125,8 @@ def run_search(
         See `finscale.search.driver.Driver`; a file ``STOP_NOW`` in the study's directory stops as well.
     should_pause : callable
         While it says so, running trials wait at their next step.
+    make_executor : callable
+        Makes what runs the trials; the one given here by default knows no cluster.
 
     Raises
     ------
@@ -144,12 +179,16 @@ def run_search(
         tolerance=tolerance,
     )
     named = named_rows(config.supplemental, cell, bounds)
-    with lease(study_directory):
+    name = f"{experiment.name}_{cell.id}"
+    if config.executor == "ray":
+        refuse_other_machines(study_directory)
+    with ExitStack() as held:
+        held.enter_context(lease(study_directory))
         if config.restart:
-            archive_study(study_directory)
+            archive_study(study_directory, name=name)
         study = open_study(
             study_directory,
-            name=f"{experiment.name}_{cell.id}",
+            name=name,
             identity=identity,
             attributes={
                 "baselines": dict(baselines),
@@ -159,6 +198,7 @@ def run_search(
                 "fixed": _fixed(training, first, searched=space.training_names),
             },
         )
+        held.callback(close_storage, study)
         added = add_to(
             study,
             config,
@@ -177,6 +217,7 @@ def run_search(
             on_event=on_event,
             should_stop=should_stop,
             should_pause=should_pause,
+            make_executor=make_executor,
         )
         study.set_user_attr("ended", ended.outcome)
         write_trials(study, study_directory / TRIALS_FILE)
@@ -200,6 +241,7 @@ def _drive(
     on_event: Callable[[SearchEvent], None],
     should_stop: Callable[[], bool],
     should_pause: Callable[[], bool],
+    make_executor: MakeExecutor,
 ) -> DriverResult:
     directory = planner.study_directory
     stop_now = directory / "STOP_NOW"
@@ -210,7 +252,9 @@ def _drive(
     def on_report(number: int, values: Mapping[str, Any]) -> None:
         driver.on_report(number, values)
 
-    with _executor(config, on_report, stopping, should_pause) as executor:
+    with make_executor(
+        config, on_report=on_report, should_stop=stopping, should_pause=should_pause
+    ) as executor:
         driver = Driver(
             study,
             added.proposer,
@@ -220,24 +264,15 @@ def _drive(
             function=_FUNCTION,
             plan=planner.plan,
             directory=directory,
-            after_tell=lambda number: _record(study, number, directory, top_k=config.top_k),
+            after_tell=lambda number: patiently(
+                lambda: _record(study, number, directory, top_k=config.top_k)
+            ),
             on_event=on_event,
             should_stop=stopping,
         )
         result = driver.run()
     stop_now.unlink(missing_ok=True)
     return result
-
-
-def _executor(
-    config: SearchConfig,
-    on_report: OnReport,
-    should_stop: Callable[[], bool],
-    should_pause: Callable[[], bool],
-) -> Executor:
-    if config.executor == "inline":
-        return InlineExecutor(on_report=on_report, should_stop=should_stop, should_pause=should_pause)
-    return ProcessExecutor(n_slots=config.n_slots, on_report=on_report, should_pause=should_pause)
 
 
 def _record(study: optuna.Study, number: int, directory: Path, *, top_k: int) -> None:

@@ -26,7 +26,7 @@ TRAINING_NAMES = (*TrainingConfig.model_fields, "dropout")
 DATA_NAMES = ("context_length", "features")
 """Row dimensions that belong to the windows."""
 
-_NEVER_SEARCHED = {"family", "head", "dropout"}
+_NEVER_SEARCHED = {"family", "head", "dropout", "session_bars"}
 _WORDS = {"transformer": ("rope_base",)}
 """By family: what its config reads beside its fields."""
 

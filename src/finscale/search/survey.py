@@ -18,7 +18,7 @@ from finscale.search.extremes import Corner, corners
 from finscale.search.planner import training_config
 from finscale.search.proposals import Proposer, is_counted
 from finscale.search.settled import settle
-from finscale.search.study import STUDY_FILE, load_study
+from finscale.search.study import has_study, load_study
 from finscale.training.config import TrainingConfig
 from finscale.windows.data import WindowData
 from finscale.windows.experiment import ExperimentConfig
@@ -131,7 +131,7 @@ def survey_search(
         typical_epochs=_n_epochs(training, len(windows.origins["train"])),
         flops_per_trial=per_trial,
         flops_left=left,
-        hours_left=left / speed / config.n_slots / 3600 if speed else None,
+        hours_left=left / speed / config.n_slots / 3600 if speed and config.n_slots else None,
         corners=corners(table),
     )
     return survey, table
@@ -139,7 +139,7 @@ def survey_search(
 
 def _recorded(study_directory: Path) -> Sequence[FrozenTrial]:
     """Trials of the study beside, if there is one."""
-    exists = (study_directory / STUDY_FILE).exists()
+    exists = has_study(study_directory)
     return load_study(study_directory).get_trials(deepcopy=False) if exists else ()
 
 

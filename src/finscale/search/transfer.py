@@ -26,7 +26,7 @@ from finscale.search.bound_space import BoundSpace
 from finscale.search.coordinates import COORDINATES, Coordinates
 from finscale.search.dimensions import are_numbers, center, values_of
 from finscale.search.proposals import Proposal, Proposer
-from finscale.search.study import STUDY_FILE, load_study
+from finscale.search.study import has_study, load_study
 from finscale.search.trials import dimensions_of
 
 __all__ = ["Optimum", "Prediction", "TransferReport", "admissible", "optima_below", "predict", "predict_cell"]
@@ -122,7 +122,7 @@ def _optimum(directory: Path, cell: Cell, experiment: str) -> Optimum | None:
         below = Cell.from_id(directory.name)
     except FinscaleError:
         return None
-    if below.n_budget >= cell.n_budget or not (directory / STUDY_FILE).exists():
+    if below.n_budget >= cell.n_budget or not has_study(directory):
         return None
     study = load_study(directory)
     best = lowest(study.get_trials(deepcopy=False))

@@ -21,8 +21,9 @@ Array = NDArray[np.float64]
 def answer_names(spec: WindowSpec) -> tuple[str, ...]:
     """Return the names of the columns that answer the task of these windows.
 
-    ``probability``; ``prediction``; the levels at the scored horizon, ``q05`` ...; of a forecast every target
-    column and step, ``OT_1``; of classes every target column and label, ``colour_red``.
+    ``probability``; ``prediction``; the levels at the scored horizon, ``q05`` ..., and at every other that
+    is trained, ``q05_h6`` ...; of a forecast every target column and step, ``OT_1``; of classes every target
+    column and label, ``colour_red``.
     """
     return _NAMES[parse_task(spec.task).kind](spec)
 
@@ -39,14 +40,19 @@ def answer_columns(answer: Array, spec: WindowSpec) -> dict[str, Array]:
     """
     kind = parse_task(spec.task).kind
     if kind == "quantile":
-        answer = answer[:, spec.horizons.index(spec.horizon)]
+        answer = answer[:, [spec.horizons.index(horizon) for horizon in _scored_first(spec)]]
     elif kind == "forecast":
         answer = answer.transpose(0, 2, 1)
     return dict(zip(answer_names(spec), answer.reshape(len(answer), -1).T, strict=True))
 
 
+def _scored_first(spec: WindowSpec) -> tuple[int, ...]:
+    return (spec.horizon, *(horizon for horizon in spec.horizons if horizon != spec.horizon))
+
+
 def _quantiles(spec: WindowSpec) -> tuple[str, ...]:
-    return tuple(quantile_name(level) for level in spec.quantile_levels)
+    endings = ["", *(f"_h{horizon}" for horizon in _scored_first(spec)[1:])]
+    return tuple(f"{quantile_name(level)}{ending}" for ending in endings for level in spec.quantile_levels)
 
 
 def _steps(spec: WindowSpec) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from finscale.core.errors import Fault
 from finscale.core.seeding import derive
 from finscale.models.contract import evaluating
 from finscale.training.config import ExecutionConfig
-from finscale.training.evaluate import as_double, placed_chunks
+from finscale.training.evaluate import as_double, at_a_time, placed_chunks
 from finscale.training.execution import autocast, seed_device
 from finscale.training.gradients import WindowSource
 from finscale.training.losses import said_of
@@ -44,7 +44,8 @@ def answers(
         When that is not a finite number everywhere.
     """
     with evaluating(model), autocast(execution, origins.device):
-        parts = [_said(model, windows, chunk, spec)[places] for chunk, places in placed_chunks(origins)]
+        chunks = placed_chunks(origins, at_most=at_a_time(model, spec))
+        parts = [_said(model, windows, chunk, spec)[places] for chunk, places in chunks]
     return _finite(np.concatenate(parts))
 
 
@@ -72,7 +73,8 @@ def dropout_answers(
         raise Fault("n_samples", "be at least 2 for a spread", n_samples, "try n_samples=50")
     parts = []
     with evaluating(model), _dropping(model), autocast(execution, origins.device):
-        for number, (chunk, places) in enumerate(placed_chunks(origins)):
+        chunks = placed_chunks(origins, at_most=at_a_time(model, spec))
+        for number, (chunk, places) in enumerate(chunks):
             samples = []
             for sample in range(n_samples):
                 seed_device(origins.device, derive(seed, "dropout", number, sample))

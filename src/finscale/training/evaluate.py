@@ -16,9 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from finscale.archgrid.memory import predict_memory
 from finscale.core.errors import Fault
 from finscale.core.files import replacing
 from finscale.core.seeding import derive
+from finscale.models.config import reads_calendar
 from finscale.models.contract import evaluating
 from finscale.models.registry import build_model
 from finscale.training.config import ExecutionConfig, resolve_device
@@ -33,13 +35,15 @@ from finscale.training.scoring import Rows, Scoring, join_rows, scoring_of
 from finscale.windows.batches import DeviceWindows
 from finscale.windows.data import WindowData
 from finscale.windows.origins import origins_frame
+from finscale.windows.spec import WindowSpec
 from finscale.windows.tasks import parse_task
-from finscale.windows.view import view_windows
+from finscale.windows.view import hide_older, view_windows
 
 __all__ = [
     "EVALUATED_SPLITS",
     "Evaluation",
     "as_double",
+    "at_a_time",
     "build_run_model",
     "evaluate_run",
     "load_best",
@@ -52,6 +56,7 @@ __all__ = [
 
 EVALUATED_SPLITS = ("val_select", "val_score", "test")
 _CHUNK, _PHASES = 512, 16
+_PASS_BYTES = 2 * 2**30
 _BEST, _SPEC = "best.safetensors", "run_spec.json"
 
 Vector = NDArray[np.float64]
@@ -72,11 +77,14 @@ class Evaluation:
         probability, target, log_loss).
     flags : dict
         By split, see `finscale.training.monitor`.
+    rows : dict
+        By split, what ``losses`` were made of; of quantiles also that of the horizons that are not scored.
     """
 
     scores: dict[str, dict[str, float]]
     losses: pd.DataFrame
     flags: dict[str, tuple[Flag, ...]]
+    rows: dict[str, Rows]
 
 
 def build_run_model(spec: RunSpec, data: WindowData, device: torch.device) -> nn.Module:
@@ -108,7 +116,8 @@ def observe(
 
     The model's mode is as before afterwards. Processes share the origins out, and all are told all.
     """
-    kind, chunks = parse_task(scoring.spec.task).kind, list(placed_chunks(origins))
+    kind = parse_task(scoring.spec.task).kind
+    chunks = list(placed_chunks(origins, at_most=at_a_time(model, scoring.spec)))
 
     def answer(number: int) -> Vector:
         chunk, places = chunks[number]
@@ -138,7 +147,8 @@ def observe_split(
     Fault
         When that is not a finite number everywhere.
     """
-    origins, windows = torch.from_numpy(data.origins[split]).to(device), DeviceWindows(data, device)
+    origins = torch.from_numpy(data.origins[split]).to(device)
+    windows = DeviceWindows(data, device, calendar=reads_calendar(getattr(model, "config", None)))
     scoring, execution = scoring_of(data.spec), execution or ExecutionConfig()
     rows = observe(model, windows, origins, scoring=scoring, execution=execution)
     if rows is None:
@@ -181,14 +191,28 @@ def evaluate_run(
     *,
     execution: ExecutionConfig | None = None,
     splits: Sequence[str] = EVALUATED_SPLITS,
+    n_shown: int | None = None,
 ) -> Evaluation:
-    """Score the best weights of the run in ``directory`` on each split."""
+    """Score the best weights of the run in ``directory`` on each split.
+
+    Parameters
+    ----------
+    n_shown : int or None
+        Bars of every context that the model is shown, older ones being masked; None shows all.
+
+    Raises
+    ------
+    FinscaleError
+        When the directory holds no finished run, or the model cannot read masks and there are some.
+    """
     execution = execution or ExecutionConfig()
     device = resolve_device(execution)
     asked = [split for split in splits if len(data.origins[split])]
     with executing(execution, device):
         spec, model = load_best(directory, data, device=device)
         data = view_windows(data, spec.view)
+        if n_shown is not None:
+            data = hide_older(data, n_shown=n_shown)
         found = {
             split: observe_split(model, data, split, device=device, execution=execution) for split in asked
         }
@@ -203,6 +227,7 @@ def evaluate_run(
         },
         losses=pd.concat(frames.values(), ignore_index=True),
         flags={split: health.flags for split, health in healths.items()},
+        rows=found,
     )
 
 
@@ -215,8 +240,24 @@ def _frame(data: WindowData, split: str, rows: Rows) -> pd.DataFrame:
     return origins_frame(data, split).assign(split=split, **rows.columns)
 
 
-def placed_chunks(origins: Int[Tensor, " n"]) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
-    """Yield origins to run at a time, up to 512, and the places among them of those that were asked for.
+def at_a_time(model: nn.Module, spec: WindowSpec) -> int:
+    """Return how many windows one pass reads: 512, or as many as 2 GiB hold, in multiples of 16."""
+    config = getattr(model, "config", None)
+    if config is None:
+        return _CHUNK
+    # a pass without gradients holds less than the entries of all blocks and one block at work
+    one = predict_memory(
+        config,
+        n_features=len(spec.features),
+        context_length=spec.context_length,
+        micro_batch_size=1,
+        activation_checkpointing=True,
+    ).activations
+    return min(_CHUNK, max(_PHASES, _PASS_BYTES // max(one, 1) // _PHASES * _PHASES))
+
+
+def placed_chunks(origins: Int[Tensor, " n"], *, at_most: int) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
+    """Yield origins to run at a time, and the places among them of those that were asked for.
 
     An origin's place is its row number modulo 16; places between are filled with other origins asked for. The
     kernels of a CPU add up numbers in an order that depends on where a row begins in memory, and on whether
@@ -227,9 +268,9 @@ def placed_chunks(origins: Int[Tensor, " n"]) -> Iterator[tuple[Tensor, NDArray[
     first = torch.searchsorted(block_of, torch.arange(len(blocks), device=origins.device))
     filled, places = origins[first].repeat_interleave(_PHASES), block_of * _PHASES + origins % _PHASES
     filled[places] = origins
-    for begin in range(0, len(filled), _CHUNK):
-        inside = places[(places >= begin) & (places < begin + _CHUNK)]
-        yield filled[begin : begin + _CHUNK], (inside - begin).cpu().numpy()
+    for begin in range(0, len(filled), at_most):
+        inside = places[(places >= begin) & (places < begin + at_most)]
+        yield filled[begin : begin + at_most], (inside - begin).cpu().numpy()
 
 
 def as_double(values: Tensor) -> Vector:

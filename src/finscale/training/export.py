@@ -25,6 +25,7 @@ import torch
 
 from finscale.core.config import Record
 from finscale.core.files import write_json
+from finscale.training.calibration import CALIBRATION, load_calibration
 from finscale.training.config import ExecutionConfig
 from finscale.training.evaluate import load_best
 from finscale.training.execution import executing
@@ -80,6 +81,8 @@ class ExportManifest(Record):
     ----------
     fingerprint, seed, fold
         Of the run.
+    calibrated : bool
+        Whether quantiles come out calibrated; samples with dropout never do.
     versions : dict
         Of the packages that wrote and ran the files.
     """
@@ -88,6 +91,7 @@ class ExportManifest(Record):
     fingerprint: str
     seed: int
     fold: int
+    calibrated: bool = False
     versions: dict[str, str]
     exports: tuple[Export, ...]
 
@@ -113,14 +117,17 @@ def export_run(directory: Path, data: WindowData, settings: ExportSettings) -> E
     with executing(cpu, torch.device("cpu")):
         spec, model = load_best(directory, data, device=torch.device("cpu"))
         seen = view_windows(data, spec.view)
-        source = Source(model.eval(), seen, spec, settings.inference_batch_size)
+        calibration = load_calibration(directory, fingerprint=fingerprint(spec))
+        source = Source(model.eval(), seen, spec, settings.inference_batch_size, calibration)
         exports = [_export(kind, folder, source) for kind in settings.export]
-    shutil.copyfile(directory / INPUTS, folder / INPUTS)
+    for name in (INPUTS, CALIBRATION) if calibration else (INPUTS,):
+        shutil.copyfile(directory / name, folder / name)
     packages = ("torch", "onnx", "onnxscript", "onnxruntime") if _uses_onnx(settings) else ("torch",)
     manifest = ExportManifest(
         fingerprint=fingerprint(spec),
         seed=spec.seed,
         fold=spec.fold,
+        calibrated=calibration is not None,
         versions={name: version(name) for name in packages},
         exports=tuple(exports),
     )

@@ -18,10 +18,13 @@ from torch import Tensor, nn
 
 from finscale.core.config import Record
 from finscale.core.errors import Fault
+from finscale.models.config import reads_calendar
 from finscale.models.contract import Batch
 from finscale.models.generate import generate
 from finscale.training.answer_table import answer_columns
 from finscale.training.answers import dropout_answers
+from finscale.training.calibrated import Calibrated
+from finscale.training.calibration import Calibration
 from finscale.training.config import ExecutionConfig
 from finscale.training.generative import load_decoder, save_decoder
 from finscale.training.run_spec import RunSpec
@@ -41,7 +44,7 @@ N_SAMPLES: Final = 50
 _OPSET: Final = 20
 _MOST_WINDOWS = 1024
 _MOST_INLINE_BYTES = 1_500_000_000
-_FIELDS = ("values", "tokens", "categories", "mask")
+_FIELDS = ("values", "tokens", "categories", "calendar", "mask")
 
 Inputs = dict[str, Tensor]
 Arrays = list[NDArray[Any]]
@@ -83,28 +86,33 @@ class Checked(Record):
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A trained model on the CPU, its windows, and how many of them are run at a time."""
+    """A trained model on the CPU, its windows, how many of them are run at a time, and its calibration."""
 
     model: nn.Module
     data: WindowData
     spec: RunSpec
     batch_size: int
+    calibration: Calibration | None = None
 
     @property
     def rows(self) -> NDArray[np.int64]:
         """The newest origins of the test."""
         return self.data.origins["test"][-_MOST_WINDOWS:]
 
+    def windows(self) -> DeviceWindows:
+        """Return the windows with everything that the model reads."""
+        return DeviceWindows(self.data, "cpu", calendar=reads_calendar(self.spec.model))
+
     def batches(self) -> Iterator[Inputs]:
         """Yield the windows of `rows`, the first one also by itself."""
-        windows, rows = DeviceWindows(self.data, "cpu"), torch.from_numpy(self.rows)
+        windows, rows = self.windows(), torch.from_numpy(self.rows)
         for some in (rows[:1], *rows.split(self.batch_size)):
             yield _fields(windows.gather(some))
 
     def example(self) -> Inputs:
         """Return two windows: a batch of one would be taken for a constant."""
         rows = torch.from_numpy(self.rows[[0, -1]])
-        return _fields(DeviceWindows(self.data, "cpu").gather(rows))
+        return _fields(self.windows().gather(rows))
 
 
 class _Tensors(nn.Module):
@@ -113,11 +121,16 @@ class _Tensors(nn.Module):
     def __init__(self, source: Source, *, embedding: bool = False) -> None:
         super().__init__()
         self.model, self.embedding, self.fields = source.model, embedding, tuple(source.example())
+        self.calibrated = None if source.calibration is None else Calibrated(source.calibration)
 
     def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
-        """Return the predictions of the head, or the embedding."""
+        """Return the predictions of the head, calibrated where the run is, or the embedding."""
         output = self.model(Batch(**dict(zip(self.fields, inputs, strict=True))))
-        return {"embedding": output.embedding} if self.embedding else output.prediction
+        if self.embedding:
+            return {"embedding": output.embedding}
+        if self.calibrated is None:
+            return output.prediction
+        return {"quantiles": self.calibrated(output.prediction["quantiles"])}
 
 
 def write_onnx(folder: Path, source: Source) -> Checked:
@@ -149,7 +162,7 @@ def write_dropout(folder: Path, source: Source) -> Checked:
     seed, rows = source.spec.seed, source.rows
     mean, spread = dropout_answers(
         source.model,
-        DeviceWindows(source.data, "cpu"),
+        source.windows(),
         torch.from_numpy(rows),
         spec=source.data.spec,
         execution=ExecutionConfig(device="cpu"),
@@ -169,7 +182,7 @@ def write_generative(folder: Path, source: Source) -> Checked:
     vocabulary = spec.vocabularies[name]
     save_decoder(folder, source.model, context_length=spec.context_length, vocabulary=vocabulary)
     loaded, _ = load_decoder(folder)
-    windows = DeviceWindows(source.data, "cpu")
+    windows = source.windows()
     for rows in torch.from_numpy(source.rows).split(source.batch_size):
         tokens = windows.gather(rows).tokens
         assert tokens is not None

@@ -28,11 +28,13 @@ def head_for(spec: WindowSpec) -> HeadConfig:
 
 
 def with_head(model: GridConfig, spec: WindowSpec) -> GridConfig:
-    """Return what a grid keeps fixed with the head that answers the task of these windows."""
+    """Return what a grid keeps fixed, with what these windows decide: its head, the length of a session."""
     head = head_for(spec)
     if isinstance(head, ForecastHead) and not getattr(model, "ties_columns", True):
         head = head.model_copy(update={"columns": None})
-    return type(model).read({**model.model_dump(), "head": head}, subject="model")
+    told = {"head": head, "session_bars": spec.session_bars}
+    decided = {name: value for name, value in told.items() if name in type(model).model_fields}
+    return type(model).read({**model.model_dump(), **decided}, subject="model")
 
 
 def head_fault(model: Any, spec: WindowSpec) -> Fault | None:

@@ -9,7 +9,8 @@ when KL(b || mean p), the price in nats of saying mean p where b holds, exceeds 
 A *direction* forecast more than 0.012 nats below the base rate's loss on the same rows is
 **suspicious_skill**: it is treated as a leak until explained.
 
-Answers that are no probabilities have no such health: neither numbers nor flags.
+Of quantiles the intervals are judged, at every trained horizon: see `finscale.training.interval_monitor`.
+Every other answer has no such health: neither numbers nor flags.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finscale.metrics.classification import PROBABILITY_FLOOR, log_loss
+from finscale.metrics.tables import quantile_matrix
+from finscale.training.interval_monitor import horizon_health, interval_flags
 from finscale.training.result import Flag
 from finscale.training.scoring import Rows
 from finscale.windows.data import WindowData
@@ -43,11 +46,20 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Health:
-    """Spread, calibration slope and flags of one forecast; of answers without probabilities, nothing."""
+    """Spread, calibration slope and flags of one forecast; of quantiles the flags and the widest intervals.
+
+    Attributes
+    ----------
+    width_shares, coverages : tuple of float
+        Of the widest interval at each trained horizon: its mean width over that of the training quantiles,
+        and the share of rows it covers; empty unless quantiles have one.
+    """
 
     spread: float | None = None
     calibration_slope: float | None = None
     flags: tuple[Flag, ...] = ()
+    width_shares: tuple[float, ...] = ()
+    coverages: tuple[float, ...] = ()
 
     def scores(self) -> dict[str, float]:
         """Return the two numbers by name, a slope that does not exist as NaN; empty without probabilities."""
@@ -58,13 +70,34 @@ class Health:
 
 
 def health_of(data: WindowData, rows: Rows) -> Health:
-    """Return how the probabilities in ``rows`` are, where they hold any."""
+    """Return how the probabilities, or the intervals, in ``rows`` are, where they hold any."""
+    if rows.by_horizon:
+        return _interval_health(data, rows)
     p = rows.columns.get("probability")
     if p is None:
         return Health()
     y = rows.columns["target"]
     flags = flags_of(y, p, base_rate=data.base_rate, task=data.spec.task)
     return Health(spread(p), calibration_slope(y, p), flags)
+
+
+def _interval_health(data: WindowData, rows: Rows) -> Health:
+    levels, past = data.spec.quantile_levels, data.targets_at("train").astype(np.float64).T
+    healths = [
+        horizon_health(
+            columns["target"],
+            quantile_matrix(columns, levels),
+            train=train,
+            levels=levels,
+            horizon=horizon,
+        )
+        for columns, train, horizon in zip(rows.by_horizon, past, data.spec.horizons, strict=True)
+    ]
+    return Health(
+        flags=interval_flags(healths),
+        width_shares=tuple(h.width_share for h in healths if h.width_share is not None),
+        coverages=tuple(h.coverage for h in healths if h.coverage is not None),
+    )
 
 
 def spread_of(rows: Rows) -> float | None:

@@ -58,6 +58,9 @@ class Executed(Record):
         Whether whole steps were recorded and replayed.
     strategy, n_processes : str, int
         How many processes shared every step out, and how; of the last session of the run.
+    first_quantiles : tuple of tuple of float or None
+        What a quantile head was set to say of every window before its first step, by trained horizon and
+        level; None for every other head, and where an older version left the record.
     """
 
     optimizer: str
@@ -82,6 +85,7 @@ class Executed(Record):
     n_threads: int
     strategy: str = "one"
     n_processes: int = 1
+    first_quantiles: tuple[tuple[float, ...], ...] | None = None
 
 
 class TrainingResult(Record):
@@ -105,6 +109,9 @@ class TrainingResult(Record):
         Micro-batch, accumulation and effective batch of the largest group of a step; None when no step ran.
     spread, calibration_slope : float or None
         Of the best epoch on ``val_select`` (see `finscale.training.monitor`); None unless binary.
+    width_shares, coverages : tuple of float
+        Of quantiles, of the same epoch on the same rows, by trained horizon: the mean width of the widest
+        interval over that of the training quantiles, and the share of rows it covers; else empty.
     started_at, finished_at : datetime or None
         Begin of the first session and end of the last; None where an older version left the checkpoint.
     seconds, peak_memory_bytes
@@ -123,6 +130,8 @@ class TrainingResult(Record):
     executed: Executed
     spread: float | None
     calibration_slope: float | None
+    width_shares: tuple[float, ...] = ()
+    coverages: tuple[float, ...] = ()
     started_at: AwareDatetime | None
     finished_at: AwareDatetime
     seconds: float

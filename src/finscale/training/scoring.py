@@ -38,10 +38,13 @@ class Rows:
         What is written down: forecast, target and the loss that is compared, see `Scoring.measure`.
     loss : float64 array (n,)
         The loss that is trained; of quantiles the mean over all horizons, of every other kind that column.
+    by_horizon : tuple of Columns (H,)
+        Of quantiles what is written down at each trained horizon, the scored one among them; else empty.
     """
 
     columns: Columns
     loss: Vector
+    by_horizon: tuple[Columns, ...] = ()
 
     @property
     def value(self) -> float:
@@ -51,9 +54,16 @@ class Rows:
 
 def join_rows(parts: Sequence[Rows]) -> Rows:
     """Lay the rows of consecutive origins end to end."""
-    names = parts[0].columns
-    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in names}
-    return Rows(columns, np.concatenate([part.loss for part in parts]))
+    by_horizon = zip(*(part.by_horizon for part in parts), strict=True)
+    return Rows(
+        _end_to_end([part.columns for part in parts]),
+        np.concatenate([part.loss for part in parts]),
+        tuple(_end_to_end(columns) for columns in by_horizon),
+    )
+
+
+def _end_to_end(parts: Sequence[Columns]) -> Columns:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 class Scoring(ABC):
@@ -136,7 +146,7 @@ class _Quantile(Scoring):
             tables.quantile_columns(y[:, place], answer[:, place], levels) for place in range(y.shape[1])
         ]
         losses = np.mean([columns[self.measure.column] for columns in by_horizon], axis=0)
-        return Rows(by_horizon[at], losses)
+        return Rows(by_horizon[at], losses, tuple(by_horizon))
 
     def reference(self, data: WindowData) -> Array:
         y = data.targets_at("train").astype(np.float64)

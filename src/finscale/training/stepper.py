@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from finscale.archgrid.batching import BatchConfig, split_batch
 from finscale.archgrid.probe import checkpoint_activations
 from finscale.core.seeding import derive
+from finscale.models.config import reads_calendar
 from finscale.models.contract import Batch, ModelOutput
 from finscale.training.checkpoint import LossScale, Progress
 from finscale.training.config import ExecutionConfig
 from finscale.training.distributed import ALONE, Processes
 from finscale.training.evaluate import build_run_model
 from finscale.training.execution import autocast, compile_regional, seed_device
+from finscale.training.first_quantiles import start_at_climatology
 from finscale.training.gradients import accumulate_gradients
 from finscale.training.losses import build_loss
 from finscale.training.optimizers import CAPTURABLE, build_optimizer, set_learning_rate
@@ -67,8 +69,9 @@ class Stepper:
         self.training, self.execution, self.seed = spec.training, execution, spec.seed
         self.device, self.processes = device, processes
         self.compile = execution.compile if device.type in COMPILED_ON else "off"
-        self.windows = DeviceWindows(data, device)
+        self.windows = DeviceWindows(data, device, calendar=reads_calendar(spec.model))
         self.model = build_run_model(spec, data, device).train()
+        self.first_quantiles = start_at_climatology(self.model, data)
         self.recomputes = spec.batch.activation_checkpointing
         checkpoint_activations(self.model, self.recomputes)
         forward = _placed(self.model, self.compile, processes)
@@ -200,6 +203,7 @@ class Stepper:
             n_threads=torch.get_num_threads(),
             strategy=self.processes.strategy,
             n_processes=self.processes.n_processes,
+            first_quantiles=self.first_quantiles,
         )
 
 

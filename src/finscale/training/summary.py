@@ -53,6 +53,8 @@ def summarise(
         executed=stepper.executed(),
         spread=health.spread if health else None,
         calibration_slope=health.calibration_slope if health else None,
+        width_shares=health.width_shares if health else (),
+        coverages=health.coverages if health else (),
         started_at=progress.started_at,
         finished_at=datetime.now(UTC),
         seconds=progress.seconds,

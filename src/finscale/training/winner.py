@@ -1,5 +1,7 @@
 """Retrain a cell's winner with fresh seeds, and lay what was found out as rows. No torch at import."""
 
+import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +17,7 @@ from finscale.core.budgets import Cell
 from finscale.core.errors import FinscaleError
 from finscale.core.files import read_json
 from finscale.core.seeding import derive
+from finscale.training.calibration import CALIBRATED_ON, Calibration, fit_calibration, record_calibration
 from finscale.training.config import ExecutionConfig, TrainingConfig, resolve_device
 from finscale.training.event_log import logged
 from finscale.training.events import Event, ignore
@@ -30,18 +33,23 @@ from finscale.windows.view import WindowView
 if TYPE_CHECKING:
     from finscale.training.evaluate import Evaluation
 
-__all__ = ["SeedRun", "date_loss_rows", "run_rows", "seeds_of", "train_seed", "winner_spec"]
+__all__ = ["SeedRun", "calibrate_seed", "date_loss_rows", "finished_run", "run_rows", "seeds_of"]
+__all__ += ["train_seed", "winner_spec"]
 
 SCORED_SPLITS = ("val_select", "val_score", "test")
 
 
 @dataclass(frozen=True)
 class SeedRun:
-    """One training of the winner on one fold: what was asked, what happened, its scores if complete."""
+    """One training of the winner on one fold: what was asked, what happened, its scores if complete.
+
+    Where it was asked for also the ``calibration`` of its quantiles; scores are those of the raw ones.
+    """
 
     spec: RunSpec
     result: TrainingResult
     evaluation: "Evaluation | None"
+    calibration: Calibration | None = None
 
 
 def seeds_of(seed: int, *, n_seeds: int) -> tuple[int, ...]:
@@ -129,7 +137,7 @@ def train_seed(
     from finscale.training.evaluate import evaluate_run
     from finscale.training.loop import train
 
-    done = _finished(directory, spec)
+    done = finished_run(directory, spec)
     if done is None:
         done = (
             spec,
@@ -147,8 +155,21 @@ def train_seed(
     return SeedRun(executed, result, evaluate_run(directory, data, execution=execution) if scored else None)
 
 
-def _finished(directory: Path, spec: RunSpec) -> tuple[RunSpec, TrainingResult] | None:
-    """The specification and record of a finished run in ``directory``, if it is the one asked for."""
+def calibrate_seed(run: SeedRun, data: WindowData, *, directory: Path, conformal: bool) -> SeedRun:
+    """Return a run with its quantiles calibrated and recorded so, or without, as ``conformal`` says.
+
+    What an earlier call left in the directory of the run is replaced or removed.
+    """
+    calibration = None
+    if conformal and run.evaluation is not None:
+        rows = run.evaluation.rows[CALIBRATED_ON]
+        calibration = fit_calibration(rows, data.spec, fingerprint=run.result.fingerprint)
+    record_calibration(directory, calibration)
+    return dataclasses.replace(run, calibration=calibration)
+
+
+def finished_run(directory: Path, spec: RunSpec) -> tuple[RunSpec, TrainingResult] | None:
+    """Return the specification and record of a finished run in ``directory``, if it is the one asked for."""
     try:
         executed = read_run_spec(directory / "run_spec.json")
         result = TrainingResult.read(read_json(directory / "result.json"), subject="result")
@@ -214,6 +235,7 @@ def _row(folds: Sequence[SeedRun], split: str, flags: Sequence[str]) -> dict[str
         "base_rate_loss": base,
         "excess_loss": base - loss,
         **{name: pooled.get(name, float("nan")) for name in scoring.measure.scores},
+        **_calibrations(folds),
         "outcome": next((outcome for outcome in outcomes if outcome != "complete"), "complete"),
         "flags": sorted({*flags, *raised}),
         "best_epoch": result.best_epoch,
@@ -225,6 +247,12 @@ def _row(folds: Sequence[SeedRun], split: str, flags: Sequence[str]) -> dict[str
         "device": result.device,
         **spec.provenance.model_dump(mode="json", exclude={"created_at", "dirty"}),
     }
+
+
+def _calibrations(folds: Sequence[SeedRun]) -> dict[str, str]:
+    """By how much quantiles were moved, fold by fold, as JSON; no column where none was asked for."""
+    found = [run.calibration.model_dump(mode="json") for run in folds if run.calibration]
+    return {"calibration": json.dumps(found)} if found else {}
 
 
 def _instants(folds: Sequence[SeedRun]) -> dict[str, datetime | None]:

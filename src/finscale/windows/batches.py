@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from finscale.models.contract import Batch
+from finscale.windows.calendar import calendar_fields
 from finscale.windows.data import WindowData
 from finscale.windows.tasks import parse_task
 
@@ -47,10 +48,17 @@ class DeviceWindows:
     device : torch.device or str
     origins : int64 array (n,), optional
         Rows that will be asked for, where they are not those of the splits.
+    calendar : bool
+        Whether windows come with their calendar (`finscale.models.config.reads_calendar`).
     """
 
     def __init__(
-        self, data: WindowData, device: torch.device | str, *, origins: NDArray[np.int64] | None = None
+        self,
+        data: WindowData,
+        device: torch.device | str,
+        *,
+        origins: NDArray[np.int64] | None = None,
+        calendar: bool = False,
     ) -> None:
         self._device = torch.device(device)
         self._home = torch.device("cpu") if isinstance(data.values, np.memmap) else self._device
@@ -58,6 +66,8 @@ class DeviceWindows:
         self._values, codes = (_shared(part).to(self._home) for part in (data.values, data.categories))
         self._bars = _Contexts(self._values, length, whole=whole) if data.spec.features else None
         self._codes = _Contexts(codes, length, whole=whole) if data.spec.categories else None
+        fields = _shared(calendar_fields(data)).to(self._home) if calendar else None
+        self._calendar = None if fields is None else _Contexts(fields, length, whole=whole)
         self._symbols = data.spec.shows_symbols
         self._starts = None if whole else torch.tensor(data.context_starts, device=self._home)
         self._offsets = torch.arange(1 - length, 1, device=self._home)
@@ -70,17 +80,19 @@ class DeviceWindows:
         """Return the contexts that end at ``origins``: rows of `WindowData.origins`, on the device.
 
         ``values`` (B, T, F) and ``categories`` (B, T, K) where there are such columns; ``tokens`` (B, T)
-        where a row is a symbol. Steps that a context may not show are zero and False in ``mask`` (B, T);
-        there is no mask where every origin of the data has a whole context.
+        where a row is a symbol; ``calendar`` (B, T, 4) where it was asked for. Steps that a context may not
+        show are zero and False in ``mask`` (B, T); there is no mask where every origin of the data has a
+        whole context.
         """
         rows = origins.to(self._home)
         shown = None if self._starts is None else rows[:, None] + self._offsets >= self._starts[rows][:, None]
         values = self._bars.cut(rows, shown).to(self._device) if self._bars else None
         codes = self._codes.cut(rows, shown).to(self._device).long() if self._codes else None
+        fields = self._calendar.cut(rows, shown).to(self._device).long() if self._calendar else None
         mask = None if shown is None else shown.to(self._device)
         if self._symbols and codes is not None:
-            return Batch(tokens=codes[:, :, 0], mask=mask)
-        return Batch(values=values, categories=codes, mask=mask)
+            return Batch(tokens=codes[:, :, 0], mask=mask, calendar=fields)
+        return Batch(values=values, categories=codes, mask=mask, calendar=fields)
 
     def targets(self, origins: Int[Tensor, " B"]) -> Shaped[Tensor, " B *shape"]:
         """Return the targets at ``origins``: (B,), (B, H), of a forecast (B, h, C) standardised.

@@ -299,6 +299,7 @@ def _spec(
         n_classes=tuple(len(vocabularies[name]) for name in columns) if kind == "classes" else (),
         context_reach=data.context_reach,
         min_context_length=data.min_context_length or data.context_length,
+        session_bars=int(bars["slot"].max()) + 1 if has_sessions(bars) else 1,
         time_name=str(times.name),
         time_zone=None if times.tz is None else str(times.tz),
         fold=fold,

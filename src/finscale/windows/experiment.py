@@ -285,7 +285,7 @@ class ExperimentConfig(Record):
     title: str
     seed: int = 42
     data: DataConfig = DataConfig()
-    model_family: Literal["patchtst", "transformer", "dlinear", "naive"] = "patchtst"
+    model_family: Literal["patchtst", "transformer", "migt_tvdt", "dlinear", "naive"] = "patchtst"
     mlflow_experiment: str = "finscale"
     wandb_project: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]+$", max_length=128)
 

@@ -1,6 +1,6 @@
 """Baselines without a model of the market: rates, means, quantiles, and fits on three volatilities.
 
-t origin row, n evaluated origins, Q quantile levels, C target columns.
+t origin row, n evaluated origins, H trained horizons, Q quantile levels, C target columns.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,9 @@ __all__ = [
     "logistic",
     "mean_row",
     "no_change",
+    "return_climatologies",
     "return_climatology",
+    "scaled_climatologies",
     "scaled_climatology",
     "target_columns",
     "trailing_base_rate",
@@ -31,6 +33,8 @@ __all__ = [
 ]
 
 Vector = NDArray[np.float64]
+Array = NDArray[np.float64]
+RowNumbers = NDArray[np.int64]
 Inputs = NDArray[np.float32]
 
 TRAILING_LABELS = 252
@@ -106,15 +110,35 @@ def no_change(past: Past) -> Forecast:
 
 def return_climatology(past: Past) -> Forecast:
     """Quantiles of the plain training returns, in the units of the volatility at t."""
-    scale = past.data.scale.astype(np.float64)
-    plain = past.train_targets * scale[past.train]
-    return Forecast(np.quantile(plain, past.data.spec.quantile_levels) / scale[past.origins, None])
+    return Forecast(_scored(past, return_climatologies(past.data, past.origins)))
 
 
 def scaled_climatology(past: Past) -> Forecast:
     """Quantiles of the scaled training returns: the volatility at t with a shape that never changes."""
-    found = np.quantile(past.train_targets, past.data.spec.quantile_levels)
-    return Forecast(np.tile(found, (len(past.origins), 1)))
+    return Forecast(_scored(past, scaled_climatologies(past.data, past.origins)))
+
+
+def return_climatologies(data: WindowData, rows: RowNumbers) -> Array:
+    """Return the quantiles (n, H, Q) of `return_climatology` at ``rows``, at every trained horizon."""
+    scale = data.scale.astype(np.float64)
+    plain = data.targets_at("train").astype(np.float64) * scale[data.origins["train"], None]
+    return _climatology(plain, data) / scale[rows, None, None]
+
+
+def scaled_climatologies(data: WindowData, rows: RowNumbers) -> Array:
+    """Return the quantiles (n, H, Q) of `scaled_climatology` at ``rows``, at every trained horizon."""
+    found = _climatology(data.targets_at("train").astype(np.float64), data)
+    return np.broadcast_to(found, (len(rows), *found.shape))
+
+
+def _climatology(returns: Array, data: WindowData) -> Array:
+    """Quantiles (H, Q) of returns (n, H)."""
+    return np.quantile(returns, data.spec.quantile_levels, axis=0).T
+
+
+def _scored(past: Past, quantiles: Array) -> Array:
+    """Those (n, Q) of the scored horizon."""
+    return quantiles[:, past.data.spec.horizons.index(past.data.spec.horizon)]
 
 
 def last_row(past: Past) -> Forecast:

@@ -31,6 +31,8 @@ class WindowSpec(Record):
         Of the classes task: how many labels each target column has.
     min_context_length : int
         Bars that every origin has; fewer than ``context_length`` where contexts may be masked.
+    session_bars : int
+        Bars of the longest session; 1 where bars are no part of a session.
     instruments : tuple of str
         Names by code; one empty name where the table is no panel.
     time_name, time_zone : str
@@ -57,6 +59,7 @@ class WindowSpec(Record):
     n_classes: tuple[int, ...] = ()
     context_reach: str = "series"
     min_context_length: int
+    session_bars: int = 1
     time_name: str = "session"
     time_zone: str | None = None
     fold: int = 0

@@ -16,7 +16,7 @@ from finscale.windows.data import WindowData
 from finscale.windows.spec import WindowSpec
 from finscale.windows.standardize import Standardizer
 
-__all__ = ["WindowView", "view_windows"]
+__all__ = ["WindowView", "hide_older", "view_windows"]
 
 
 class WindowView(Record):
@@ -80,6 +80,24 @@ def view_windows(data: WindowData, view: WindowView | None) -> WindowData:
         data, spec=spec.model_copy(update={"context_length": length, "min_context_length": shortest})
     )
     return shorter if view.features in (None, spec.features) else _columns(shorter, view.features)
+
+
+def hide_older(data: WindowData, *, n_shown: int) -> WindowData:
+    """Return ``data`` with contexts as long as before, of which all but the last bars are masked.
+
+    Parameters
+    ----------
+    n_shown : int
+        Bars that stay visible, the origin included; positive.
+    """
+    assert n_shown > 0
+    starts = np.arange(len(data.dates)) - (n_shown - 1)
+    shortest = min(n_shown, data.spec.min_context_length)
+    return dataclasses.replace(
+        data,
+        context_starts=np.maximum(data.context_starts, starts),
+        spec=data.spec.model_copy(update={"min_context_length": shortest}),
+    )
 
 
 def _unseen(spec: WindowSpec, view: WindowView) -> Iterator[Fault]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finscale.archgrid.base import BASE, D_FF_RATIOS, N_HEADS, N_LAYERS, SMALL_WIDTHS, WIDTHS
+from finscale.archgrid.base import BASE, D_FF_RATIOS, N_HEADS, N_LAYERS, SMALL_WIDTHS, WIDTHS, GridConfig
 from finscale.archgrid.enumerate import (
     GRID_COLUMNS,
     SPACE_COLUMNS,
@@ -20,7 +20,7 @@ from finscale.archgrid.enumerate import (
 from finscale.archgrid.memory import predict_memory
 from finscale.core.budgets import parse_budget
 from finscale.core.errors import Fault
-from finscale.models.config import PatchTSTConfig, TransformerConfig, parse_model_config
+from finscale.models.config import MigtTvdtConfig, PatchTSTConfig, TransformerConfig, parse_model_config
 from finscale.models.counting import arch_id, count_params, flops
 from finscale.models.registry import build_meta_model
 
@@ -69,12 +69,13 @@ BASES = {
     "default": BASE,
     "flatten": BASE.model_copy(update={"pooling": "flatten", "dropout": 0.0}),
     "grouped": GROUPED,
+    "two-stages": MigtTvdtConfig(session_bars=78),
 }
 
 
 @pytest.mark.parametrize("base", BASES.values(), ids=BASES.keys())
 def test_every_row_of_the_space_has_the_costs_of_the_scalar_formulas(
-    base: PatchTSTConfig | TransformerConfig,
+    base: GridConfig,
 ) -> None:
     sizes = {**SIZES, "n_outputs": 3 if base.family == "patchtst" else 1}
     for row in enumerate_space(**sizes, base=base).itertuples():
@@ -111,6 +112,12 @@ def test_a_grid_of_decoders_counts_the_heads_that_share_keys() -> None:
     assert len(grid[[*SHAPE, "n_params"]].drop_duplicates()) > len(shapes(grid))
     shallow = grid.nsmallest(4, "n_layers")
     assert shallow["config"].map(numel).tolist() == shallow["n_params"].tolist()
+
+
+def test_a_grid_of_two_stages_counts_the_blocks_over_variables_at_every_depth() -> None:
+    grid = enumerate_grid(200_000, **SIZES, base=BASES["two-stages"])
+    assert {2, 3, 4} < set(grid["n_layers"])
+    assert grid["config"].map(numel).tolist() == grid["n_params"].tolist()
 
 
 def test_heads_that_the_base_forbids_at_a_width_are_left_out() -> None:

@@ -1,12 +1,14 @@
 """The memory model against what autograd really keeps."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from finscale.archgrid.memory import predict_memory
 from finscale.archgrid.probe import checkpoint_activations
-from finscale.models.config import AnyConfig, parse_model_config
+from finscale.models.config import AnyConfig, parse_model_config, reads_calendar
 from finscale.models.contract import Batch
 from finscale.models.registry import build_model
 
@@ -20,6 +22,10 @@ def patchtst(**options: object) -> AnyConfig:
 
 def decoder(**options: object) -> AnyConfig:
     return parse_model_config({"family": "transformer", "vocab_size": 40, **SHAPE, "d_ff": 128, **options})
+
+
+def migt_tvdt(**options: object) -> AnyConfig:
+    return parse_model_config({"family": "migt_tvdt", **SHAPE, "session_bars": 78, **options})
 
 
 PATCHTST = patchtst()
@@ -44,6 +50,16 @@ CASES = {
     "relu": decoder(activation="relu"),
     "rms": decoder(norm="rms_norm"),
     "last-symbol": decoder(prediction_length=1),
+    "window": decoder(window_size=9),
+    "sinks": decoder(window_size=9, n_sinks=2),
+    "attractor": decoder(attractor={"keys": "content", "into": "all"}),
+    "one-attractor": decoder(attractor={"keys": "content", "n_inject": 1}),
+    "still-attractor": decoder(attractor={"injection": "residual", "alpha": {"kind": "fixed"}}),
+    "attractor-of-positions": decoder(attractor={"keys": "position"}),
+    "window-and-attractor": decoder(window_size=9, attractor={"keys": "content"}),
+    "no-injection": decoder(attractor={"injection": "none"}),
+    "two-stages": migt_tvdt(),
+    "two-stages-deep": migt_tvdt(n_layers=9, d_ff=128, dropout=0.0),
 }
 B = 32
 
@@ -51,7 +67,8 @@ B = 32
 def kept_for_backward(config: AnyConfig, *, bf16: bool = False, checkpointing: bool = False) -> int:
     model = build_model(config, **SIZES, seed=0).train()
     checkpoint_activations(model, checkpointing)
-    batch = Batch(values=torch.zeros(B, 60, 7))
+    calendar = torch.ones(B, 60, 4, dtype=torch.int64) if reads_calendar(config) else None
+    batch = Batch(values=torch.zeros(B, 60, 7), calendar=calendar)
     if config.family == "transformer":
         batch = Batch(tokens=torch.zeros(B, 60, dtype=torch.int64))
     with torch.random.fork_rng(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -79,6 +96,30 @@ def test_predicted_activations_are_what_autograd_keeps(config: AnyConfig, precis
     kept = kept_for_backward(config, bf16=precision == "bf16")
     estimate = predict_memory(config, **SIZES, micro_batch_size=B, precision=precision, device_type="cpu")
     assert estimate.activations == pytest.approx(kept, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"window_size": 40},
+        {"window_size": 40, "n_sinks": 4},
+        {"attractor": {"keys": "content", "into": "all"}},
+        {"window_size": 40, "attractor": {"keys": "position"}},
+    ],
+    ids=["window", "sinks", "attractor", "both"],
+)
+def test_masks_of_bands_and_chunks_of_attractors_are_predicted_over_long_contexts(options: Any) -> None:
+    config, sizes = decoder(n_layers=2, **options), {"n_features": 7, "context_length": 1200}
+    model = build_model(config, **sizes, seed=0).train()
+    kept = bytes_saved(model, Batch(tokens=torch.zeros(6, 1200, dtype=torch.int64)))
+    estimate = predict_memory(config, **sizes, micro_batch_size=6, device_type="cpu")
+    assert estimate.activations == pytest.approx(kept, rel=0.03)
+
+
+def test_turned_keys_of_an_attractor_are_predicted_to_ten_percent() -> None:
+    config = decoder(attractor={"keys": {"kind": "content", "rotated": True}, "into": "all"})
+    estimate = predict_memory(config, **SIZES, micro_batch_size=B, device_type="cpu")
+    assert estimate.activations == pytest.approx(kept_for_backward(config), rel=0.10)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -162,7 +203,10 @@ def test_the_workspace_is_the_gradient_of_one_blocks_inner_and_outer_tokens() ->
     assert shallow.workspace == deep.workspace == 4 * 8 * 11 * (32 + 64)
 
 
-@pytest.mark.parametrize("config", [PATCHTST, decoder(dropout=0.1)], ids=["patchtst", "decoder"])
+STACKS = [PATCHTST, decoder(dropout=0.1), migt_tvdt()]
+
+
+@pytest.mark.parametrize("config", STACKS, ids=lambda config: config.family)
 def test_with_activation_checkpointing_a_block_keeps_its_input_alone(config: AnyConfig) -> None:
     deep = config.model_copy(update={"n_layers": 12})
     predicted, kept = (
@@ -174,8 +218,8 @@ def test_with_activation_checkpointing_a_block_keeps_its_input_alone(config: Any
         ],
         [kept_for_backward(each, checkpointing=True) for each in (config, deep)],
     )
-    tokens = B * (11 if config.family == "patchtst" else 60)
-    assert predicted[1] - predicted[0] == 8 * tokens * 32 * 4
+    tokens = {"patchtst": 8 * 11, "transformer": 8 * 60, "migt_tvdt": 8 * 7 * 60 + 4 * 7}[config.family]
+    assert predicted[1] - predicted[0] == B * tokens * 32 * 4
     assert kept[1] - kept[0] == pytest.approx(predicted[1] - predicted[0], rel=0.02)
 
 

@@ -15,6 +15,7 @@ from finscale.archgrid.batching import BatchRequest, choose_batch
 from finscale.models.config import (
     AnyConfig,
     DLinearConfig,
+    MigtTvdtConfig,
     PatchTSTConfig,
     TransformerConfig,
     parse_model_config,
@@ -36,8 +37,11 @@ def request(config: AnyConfig = PATCHTST, **options: object) -> BatchRequest:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
     "config",
-    [PATCHTST, DECODER, DLinearConfig(), parse_model_config(BARS), parse_model_config(CALENDAR)],
-    ids=["patchtst", "transformer", "dlinear", "bars", "calendar"],
+    [
+        *(PATCHTST, DECODER, DLinearConfig(), parse_model_config(BARS), parse_model_config(CALENDAR)),
+        MigtTvdtConfig(**SHAPE),
+    ],
+    ids=["patchtst", "transformer", "dlinear", "bars", "calendar", "migt_tvdt"],
 )
 def test_a_step_runs_the_whole_micro_batch_forward_and_backward(
     monkeypatch: pytest.MonkeyPatch, config: AnyConfig, precision: str

@@ -7,8 +7,9 @@ import plotly.graph_objects as go
 import pytest
 from kedro.io import DatasetError
 
-from finscale.core.errors import user_fault
+from finscale.core.errors import FinscaleError, user_fault
 from finscale.datasets.atomic import (
+    DocumentsDataset,
     FiguresDataset,
     FolderDataset,
     JSONDataset,
@@ -16,6 +17,7 @@ from finscale.datasets.atomic import (
     ParquetDataset,
     PlotlyDataset,
     TablesDataset,
+    TablesOnDemandDataset,
 )
 from finscale.datasets.results import COLUMNS, ResultsLog
 from finscale.reporting.template import INK
@@ -72,6 +74,27 @@ def test_tables_are_known_by_their_cell(tmp_path, frame):
     ParquetDataset(filepath=str(tmp_path / "other" / "5K_h1" / "runs.parquet")).save(frame)
     tables = TablesDataset(path=str(tmp_path), pattern="*_h*/runs.parquet").load()
     assert set(tables) == {"5K_h1", "20M_h3"}
+
+
+def test_tables_on_demand_are_read_one_by_one(tmp_path, frame):
+    ParquetDataset(filepath=str(tmp_path / "5K_h1" / "rows.parquet")).save(frame)
+    (tmp_path / "20M_h3").mkdir()
+    (tmp_path / "20M_h3" / "rows.parquet").write_bytes(b"not Parquet")
+    tables = TablesOnDemandDataset(path=str(tmp_path), pattern="*_h*/rows.parquet").load()
+    pd.testing.assert_frame_equal(tables["5K_h1"](), frame, check_freq=False)
+    with pytest.raises(FinscaleError, match="must be readable Parquet"):
+        tables["20M_h3"]()
+
+
+def test_documents_are_known_by_their_whole_folder_and_there_may_be_none(tmp_path):
+    documents = DocumentsDataset(path=str(tmp_path / "blocks"), pattern="*/section.json")
+    assert documents.load() == {}
+    assert not documents.exists()
+    JSONDataset(filepath=str(tmp_path / "blocks/qwen_1.5b_pi/section.json")).save({"a": 1})
+    JSONDataset(filepath=str(tmp_path / "blocks/ablation/pi/section.json")).save({"a": 2})
+    assert documents.load() == {"qwen_1.5b_pi": {"a": 1}}
+    with pytest.raises(DatasetError, match="one by one"):
+        documents.save({})
 
 
 def test_figures_are_plain_json_and_their_preview_is_legible_on_dark(tmp_path):

@@ -8,23 +8,24 @@ import pandas as pd
 import pytest
 
 from finscale.longcontext.config import LongContextConfig
+from finscale.longcontext.gate import Gate
 from finscale.longcontext.gate_config import GateConfig
 from finscale.longcontext.gates import (
-    Gate,
     constants_gate,
     gain_gates,
     hybrid_gate,
-    memory_gates,
     oscillation_gates,
     regression_gates,
     same_gate,
 )
+from finscale.longcontext.memory_gates import memory_gates
 from finscale.longcontext.paired import estimated_mean, paired_scores
 from finscale.longcontext.periodicity import p_of_period
 from finscale.longcontext.rows import RetrievalRow, accuracy, rows_table
 from finscale.longcontext.verdict import sentences, verdict_of
 
 CONFIG = GateConfig(short_to=256, long_from=4096, memory_from=1024)
+CHANCES = {"needle": 0.125, "latest": 0.25}
 DEPTHS = (0.1, 0.5, 0.9)
 
 
@@ -54,15 +55,15 @@ def table(**modes: Any) -> pd.DataFrame:
 
 def test_short_range_regression_passes_fails_and_stays_open() -> None:
     rows = table(rope=0.9, same=0.9, worse=0.8)
-    gates = {gate.mode: gate for gate in regression_gates(rows, CONFIG)}
+    gates = {gate.mode: gate for gate in regression_gates(rows, CONFIG, chances=CHANCES)}
     assert gates["same"].outcome == "pass"
     assert gates["worse"].outcome == "fail"
     assert gates["worse"].estimate == pytest.approx(0.1)
     assert gates["worse"].low < 0.1 < gates["worse"].high
     few = rows_table([*asked(0.9, "rope", n=10), *asked(0.9, "same", n=10)])
-    assert regression_gates(few, CONFIG)[0].outcome == "not_measurable"
+    assert regression_gates(few, CONFIG, chances=CHANCES)[0].outcome == "not_measurable"
     alone = rows_table([*asked(0.9, "rope", lengths=[4096]), *asked(0.9, "same", lengths=[4096])])
-    assert regression_gates(alone, CONFIG)[0].outcome == "not_measurable"
+    assert regression_gates(alone, CONFIG, chances=CHANCES)[0].outcome == "not_measurable"
 
 
 def test_a_gain_counts_on_deep_needles_far_out_and_only_without_a_loss_on_latest() -> None:
@@ -73,7 +74,7 @@ def test_a_gain_counts_on_deep_needles_far_out_and_only_without_a_loss_on_latest
         return lambda task, length, depth: far(task, length, depth, needle=needle, latest=latest)
 
     rows = table(rope=mode(0.3, 0.5), wins=mode(0.9, 0.5), ties=mode(0.4, 0.5), forgets=mode(0.9, 0.2))
-    gates = {gate.mode: gate for gate in gain_gates(rows, CONFIG)}
+    gates = {gate.mode: gate for gate in gain_gates(rows, CONFIG, chances=CHANCES)}
     assert {name: gate.outcome for name, gate in gates.items()} == {
         "wins": "pass",
         "ties": "fail",
@@ -81,12 +82,15 @@ def test_a_gain_counts_on_deep_needles_far_out_and_only_without_a_loss_on_latest
     }
     assert gates["wins"].estimate == pytest.approx(0.6)
     no_latest = rows[rows["task"] == "needle"]
-    assert {gate.outcome for gate in gain_gates(no_latest, CONFIG)} == {"not_measurable", "fail"}
+    assert {gate.outcome for gate in gain_gates(no_latest, CONFIG, chances=CHANCES)} == {
+        "not_measurable",
+        "fail",
+    }
 
 
 def test_shallow_needles_do_not_count_as_a_gain() -> None:
-    rows = table(rope=0.0, near=lambda task, length, depth: 1.0 if depth > 0.5 else 0.2)
-    assert gain_gates(rows, CONFIG)[0].outcome == "fail"
+    rows = table(rope=0.2, near=lambda task, length, depth: 1.0 if depth > 0.5 else 0.4)
+    assert gain_gates(rows, CONFIG, chances=CHANCES)[0].outcome == "fail"
 
 
 def stream(mode: str, length: int, peak: int, state: int) -> dict[str, Any]:
@@ -101,7 +105,8 @@ def test_memory_must_have_one_state_and_grow_by_no_more_than_allowed() -> None:
     assert memory_gates(grows, CONFIG, windowed=["w"])[0].outcome == "fail"
     cache = pd.DataFrame([stream("w", 1024, 1000, 64), stream("w", 4096, 1000, 128)])
     assert memory_gates(cache, CONFIG, windowed=["w"])[0].outcome == "fail"
-    for missing in (flat[:1], flat[:0], flat.assign(mode="other")):
+    unnoted = flat.assign(rss_bytes=np.nan, peak_bytes=np.nan)
+    for missing in (flat[:1], flat[:0], flat.assign(mode="other"), unnoted):
         assert memory_gates(missing, CONFIG, windowed=["w"])[0].outcome == "not_measurable"
 
 
@@ -117,24 +122,24 @@ def test_a_swing_of_accuracy_is_found_and_noise_is_not() -> None:
 def test_oscillation_is_judged_over_enough_distances() -> None:
     lengths = [1000, 1300, 1700, 2300, 3100]
     steady = rows_table(asked(0.9, "m", lengths=lengths))
-    assert oscillation_gates(steady)[0].outcome == "pass"
+    assert oscillation_gates(steady, chances=CHANCES)[0].outcome == "pass"
     swings = asked(
         lambda task, length, depth: 0.5 + 0.4 * np.sin(2 * np.pi * (1 - depth) * length / 500),
         "m",
         lengths=range(1000, 3000, 130),
     )
-    assert oscillation_gates(rows_table(swings))[0].outcome == "fail"
-    assert oscillation_gates(table(m=0.9))[0].outcome == "not_measurable"
+    assert oscillation_gates(rows_table(swings), chances=CHANCES)[0].outcome == "fail"
+    assert oscillation_gates(table(m=0.9), chances=CHANCES)[0].outcome == "not_measurable"
 
 
 def test_pi_must_beat_each_other_constant() -> None:
     constants = {"a": "pi", "b": "prng", "c": "phi"}
-    gates = constants_gate(table(a=0.8, b=0.5, c=0.8), CONFIG, constants=constants)
+    gates = constants_gate(table(a=0.8, b=0.5, c=0.8), chances=CHANCES, constants=constants)
     assert [gate.outcome for gate in gates] == ["pass", "fail"]
     assert "pi 0.800, phi 0.800, prng 0.500" in gates[0].reason
-    alone = constants_gate(table(a=0.8), CONFIG, constants={"a": "pi"})
+    alone = constants_gate(table(a=0.8), chances=CHANCES, constants={"a": "pi"})
     assert [gate.outcome for gate in alone] == ["not_measurable"]
-    absent = constants_gate(table(a=0.8), CONFIG, constants={"a": "pi", "b": "prng"})
+    absent = constants_gate(table(a=0.8), chances=CHANCES, constants={"a": "pi", "b": "prng"})
     assert [gate.outcome for gate in absent] == ["not_measurable"]
 
 
@@ -159,8 +164,8 @@ def test_one_k_that_keeps_the_short_range_is_enough(outcomes: tuple[str, ...], e
 
 def test_a_mode_that_is_the_same_as_none_is_told_so_only_with_enough_sequences() -> None:
     rows = table(none=0.5, same=0.5, other=0.9)
-    assert same_gate(rows, CONFIG, "same", "none").outcome == "fail"
-    assert same_gate(rows, CONFIG, "other", "none").outcome == "pass"
+    assert same_gate(rows, CONFIG, "same", "none", chances=CHANCES).outcome == "fail"
+    assert same_gate(rows, CONFIG, "other", "none", chances=CHANCES).outcome == "pass"
     rng = np.random.default_rng(0)
     few = [
         RetrievalRow(
@@ -169,7 +174,7 @@ def test_a_mode_that_is_the_same_as_none_is_told_so_only_with_enough_sequences()
         )
         for mode in ("none", "x")
     ]
-    assert same_gate(rows_table(few), CONFIG, "x", "none").outcome == "not_measurable"
+    assert same_gate(rows_table(few), CONFIG, "x", "none", chances=CHANCES).outcome == "not_measurable"
 
 
 def test_only_the_same_sequences_are_compared() -> None:

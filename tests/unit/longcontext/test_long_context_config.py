@@ -1,15 +1,26 @@
 """Blocks: what stands in conf is read whole, and what cannot work is refused with its numbers."""
 
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from finscale.core.config import leaves_of
-from finscale.core.errors import FinscaleError
+from finscale.core.errors import Fault, FinscaleError
 from finscale.longcontext.config import LongContextConfig, read_block
 from finscale.longcontext.decoder_config import SymbolConfig
 
+CONF = Path(__file__).parents[3] / "conf" / "base" / "parameters_long_context_eval.yml"
+FAULTY = """
+experiment_nam: x
+model: {d_model: 64, n_heads: 4, n_layers: 1, d_ff: 64, attracter: 1}
+variants: {rope: {positions: ropes}, none: {positions: none}, alibi: {positions: alibi}}
+symbols: {n_keys: 1}
+training: {n_step: 3, lengths: [64]}
+evaluation: {n_samples: 2, lengths: [64], benchmarks: [needl]}
+"""
 BLOCKS = {
     *("base", "qwen_1.5b_pi_spiral", "llama_8b_pi_spiral", "llama_34b_pi_spiral"),
     *("baseline_rope", "baseline_rope_ntk", "baseline_alibi", "phase2_sanity"),
@@ -115,6 +126,76 @@ def test_a_task_is_not_asked_beyond_its_longest(blocks: dict[str, Any]) -> None:
         longest[task] = max(length, longest.get(task, 0))
     assert longest["needle"] == longest["latest"] == 1_048_576
     assert longest["multi_key"] == longest["common_words"] == longest["passkey"] == 262_144
+
+
+def test_a_block_goes_to_yaml_and_comes_back_as_it_was(blocks: dict[str, Any], tmp_path: Path) -> None:
+    for name in blocks:
+        config, file = LongContextConfig.from_yaml(CONF, name), tmp_path / f"{name}.yml"
+        assert config == read_block(name, blocks)
+        file.write_text(config.to_yaml(), encoding="utf-8")
+        for source in (file, str(file), config.to_yaml()):
+            again = LongContextConfig.from_yaml(source)
+            assert again == config
+            assert again.settings == config.settings
+            assert again.to_yaml() == config.to_yaml()
+
+
+def test_a_block_is_found_alone_or_by_its_name(blocks: dict[str, Any]) -> None:
+    alone, smoke = yaml.safe_dump({"mine": blocks["cpu_smoke"]}), read_block("cpu_smoke", blocks)
+    listed = yaml.safe_dump({"long_context_blocks": {"mine": blocks["cpu_smoke"]}})
+    assert LongContextConfig.from_yaml(alone, "mine") == LongContextConfig.from_yaml(listed) == smoke
+    with pytest.raises(Fault, match=r"name must be a block of .*, got 'cpu_smke'; did you mean 'cpu_smoke'"):
+        LongContextConfig.from_yaml(CONF, "cpu_smke")
+    with pytest.raises(Fault, match=r"name must be given for the blocks of .*; use one of: .*cpu_demo"):
+        LongContextConfig.from_yaml(str(CONF))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("nowhere.yml", r"nowhere\.yml must be a readable UTF-8 file, got No such file"),
+        ("a: [", r"the text must be valid YAML, got while parsing"),
+        ("cpu_demo", r"the text must be a mapping of settings, got 'str'"),
+    ],
+)
+def test_what_is_no_block_is_refused(source: str, message: str) -> None:
+    with pytest.raises(Fault, match=message):
+        LongContextConfig.from_yaml(source)
+
+
+def test_every_fault_of_a_file_is_told_at_once_and_once() -> None:
+    with pytest.raises(FinscaleError) as caught:
+        LongContextConfig.from_yaml(FAULTY)
+    said = str(caught.value)
+    assert said.startswith("8 faults:")
+    assert "experiment_nam must be a known key, got 'x'; did you mean 'experiment_name'?" in said
+    assert "experiment_name must be given" in said
+    assert "n_keys must be at least n_active=8, got 1" in said
+    assert "training.n_step must be a known key, got 3; did you mean 'n_steps'?" in said
+    assert "training.n_steps must be given" in said
+    assert "evaluation.benchmarks must be known tasks, got 'needl'; did you mean 'needle'?" in said
+    # of the three modes that have it from the model
+    assert said.count("model.attracter must be a known key, got 1; did you mean 'attractor'?") == 1
+    assert "variants.rope.positions must" in said
+
+
+def test_faults_of_modes_stand_beside_those_of_lengths() -> None:
+    block = yaml.safe_load(FAULTY) | {"experiment_name": "x", "symbols": {}}
+    del block["experiment_nam"]
+    block |= {"training": {"n_steps": 1, "lengths": [65]}, "evaluation": {"n_samples": 1, "lengths": [64]}}
+    with pytest.raises(FinscaleError) as caught:
+        LongContextConfig.read(block)
+    assert str(caught.value).startswith("3 faults:")
+    assert all(name in str(caught.value) for name in ("training.lengths", "attracter", "rope.positions"))
+
+
+def test_a_changed_copy_is_checked_when_it_is_asked_to_be(smoke: LongContextConfig) -> None:
+    assert smoke.validate() == LongContextConfig.validate(smoke) == smoke
+    changed = smoke.model_copy(update={"seeds": (), "variants": {"rope": {"positions": "ropes"}}})
+    with pytest.raises(FinscaleError) as caught:
+        changed.validate()
+    assert "seeds" in str(caught.value)
+    assert "rope.positions" in str(caught.value)
 
 
 def test_names_of_several_tasks_are_read(blocks: dict[str, Any]) -> None:

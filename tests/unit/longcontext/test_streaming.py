@@ -1,13 +1,16 @@
 """A stream says what one call says, and is measured by what it keeps."""
 
+import io
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
 from finscale.core.errors import Fault, FinscaleError
 from finscale.longcontext.streaming import StreamRow, measure_stream, stream
+from finscale.longcontext.system import system_table
 from finscale.models.config import TransformerConfig
 from finscale.models.contract import Batch
 from finscale.models.layers.attractor import Attractor
@@ -80,6 +83,26 @@ def test_a_row_counts_what_was_read() -> None:
     assert row.tokens_per_cpu_s == 100 / row.cpu_s
     assert 0 < row.rss_bytes <= row.peak_bytes * 1.01
     assert StreamRow.read(row.model_dump()) == row
+
+
+@pytest.mark.parametrize(
+    ("memory", "throughput"), [(True, True), (True, False), (False, True), (False, False)]
+)
+def test_a_row_notes_what_it_is_asked_to_note(memory: bool, throughput: bool) -> None:
+    row = measure_stream(decoder(window_size=5), mode="window", length=40, chunk_length=20)
+    noted = row.logged(memory=memory, throughput=throughput)
+    assert noted.state_bytes == row.state_bytes
+    kept = (row.rss_bytes, row.peak_bytes) if memory else (None, None)
+    assert (noted.rss_bytes, noted.peak_bytes) == kept
+    speeds = (40 / row.cpu_s, 40 / row.wall_s) if throughput else (None, None)
+    assert (noted.tokens_per_cpu_s, noted.tokens_per_s) == speeds
+    table = system_table([noted, noted])
+    written = pd.read_csv(io.StringIO(table.to_csv(index=False)))
+    columns = {"rss_bytes": memory, "peak_bytes": memory, "cpu_s": throughput, "wall_s": throughput}
+    speeds_too = {"tokens_per_cpu_s": throughput, "tokens_per_s": throughput, "state_bytes": True}
+    for name, there in {**columns, **speeds_too}.items():
+        assert written[name].notna().all() == table[name].notna().all() == there
+        assert pd.api.types.is_numeric_dtype(table[name])
 
 
 def test_symbols_depend_on_the_seed_alone() -> None:

@@ -98,7 +98,7 @@ def test_all_scores_come_in_one_record() -> None:
     found = probabilistic.scores(y, q, LEVELS)
     intervals = [f"{what}_{percent}" for percent in (50, 80, 90) for what in ("coverage", "width")]
     below = [f"below_{quantile_name(level)}" for level in LEVELS]
-    assert list(found) == ["pinball_loss", "crps", *intervals, *below, "n"]
+    assert list(found) == ["pinball_loss", "crps", *intervals, *below, "calibration_error", "n"]
     assert found["width_80"] == pytest.approx((q[:, 5] - q[:, 1]).mean())
     assert found["below_q90"] == pytest.approx((y <= q[:, 5]).mean())
     assert found["n"] == 3000
@@ -126,3 +126,46 @@ def test_an_interval_without_its_levels_is_left_out_or_refused() -> None:
 def test_faulty_input_is_refused(y: list[float], q: object, levels: tuple[float, ...], message: str) -> None:
     with pytest.raises(Fault, match=message):
         probabilistic.scores(y, q, levels)
+
+
+def test_the_pit_of_a_true_forecast_is_uniform_and_that_of_a_narrow_one_lies_in_the_tails() -> None:
+    levels = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+    y = np.random.default_rng(0).standard_normal(20_000)
+    shares = {}
+    for spread in (1.0, 0.4):
+        quantiles = np.tile(spread * stats.norm.ppf(levels), (len(y), 1))
+        found = probabilistic.pit_shares(y, quantiles, levels)
+        shares[spread] = np.array([found[f"pit_{number}"] for number in range(10)])
+        tail = len(y) * stats.norm.cdf(quantiles[0, 0])
+        assert [found["n_under"], found["n_over"]] == pytest.approx([tail, tail], rel=0.1)
+    assert shares[1.0] == pytest.approx(np.full(10, 0.1), abs=0.015)
+    assert shares[0.4][[0, 9]].min() > 0.25
+    assert shares[0.4].sum() == pytest.approx(1.0)
+
+
+def test_the_pit_is_a_distribution_function_through_every_quantile() -> None:
+    levels = (0.1, 0.4, 0.8)
+    y = np.linspace(-40, 40, 2001)
+    found = probabilistic.pit_rows(y, np.tile([-1.0, 0.0, 2.0], (len(y), 1)), levels)
+    assert (np.diff(found) >= 0).all()
+    assert 0 <= found.min() < 1e-6
+    assert 1 - 1e-6 < found.max() <= 1
+    at = probabilistic.pit_rows([-1.0, 0.0, 2.0], np.tile([-1.0, 0.0, 2.0], (3, 1)), levels)
+    assert at == pytest.approx(levels)
+    # beyond the last two quantiles the tail falls by the same factor over the same distance
+    two = probabilistic.pit_rows([-2.0, 4.0], np.tile([-1.0, 0.0, 2.0], (2, 1)), levels)
+    assert two == pytest.approx([0.1 * 0.1 / 0.4, 1 - 0.2 * 0.2 / 0.6])
+
+
+def test_a_pit_needs_two_levels_and_survives_quantiles_that_coincide() -> None:
+    with pytest.raises(Fault, match="two at least"):
+        probabilistic.pit_rows([0.0], [[0.0]], [0.5])
+    found = probabilistic.pit_rows([-1.0, 0.0, 1.0], np.zeros((3, 3)), (0.1, 0.5, 0.9))
+    assert found[0] == pytest.approx(0, abs=1e-9)
+    assert found[2] == pytest.approx(1, abs=1e-9)
+
+
+def test_the_calibration_error_is_the_mean_distance_of_shares_from_levels() -> None:
+    y, levels = np.arange(10.0), (0.2, 0.6)
+    quantiles = np.tile([2.5, 4.5], (10, 1))
+    assert probabilistic.calibration_error(y, quantiles, levels) == pytest.approx((0.1 + 0.1) / 2)

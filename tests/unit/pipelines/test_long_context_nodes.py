@@ -13,7 +13,9 @@ from finscale.pipelines.long_context_eval.nodes import (
     draw_retrieval,
     evaluate_retrieval,
     judge_retrieval,
+    measure_positions,
     measure_streams,
+    probe_decoders,
     train_decoders,
 )
 
@@ -45,12 +47,13 @@ def test_rows_metrics_streams_verdict_and_page_tell_the_same_story(blocks: dict)
     weights, curves, record = train_decoders(*block)
     rows, metrics = evaluate_retrieval(weights, record, *block)
     system, csv = measure_streams(*block)
+    probed = (*probe_decoders(weights, record, *block), measure_positions(*block))
     verdict = judge_retrieval(rows, system, *block)
     provenance = {"commit": "abc123", "dirty": True, "environment": "test"}
-    figures, page = draw_retrieval(rows, system, verdict, record, provenance, *block)
+    figures, page, section = draw_retrieval(rows, system, *probed, verdict, record, provenance, *block)
     assert blocks == before
-    assert len(curves) == 3 * 2
-    assert len(rows) == len(metrics.splitlines()) == 4 * (2 * 2 * 2 + 3 * 2)
+    assert len(curves) == 4 * 2
+    assert len(rows) == len(metrics.splitlines()) == 5 * (2 * 2 * 2 + 3 * 2)
     assert [json.loads(line)["acc"] for line in metrics.splitlines()] == rows["acc"].tolist()
     assert system["length"].tolist() == [64, 128]
     assert len(set(system["state_bytes"])) == 1
@@ -59,6 +62,15 @@ def test_rows_metrics_streams_verdict_and_page_tell_the_same_story(blocks: dict)
     assert {figure.layout.meta["provenance"] for figure in figures.values()} == {line}
     assert all(name in page for name in figures)
     assert verdict["sentences"][0].replace("<", "&lt;") in page
+    assert set(figures) >= {
+        *("attention_at_the_needle", "attention_along_the_haystack", "loss_against_distance"),
+        *("position_returns", "position_spectrum", "phase_errors"),
+    }
+    assert section["sentences"] == verdict["sentences"]
+    assert set(section["figures"]) == {"retrieval", "attention_at_the_needle", "loss_against_distance"}
+    assert section["provenance"] == line
+    attention, losses, _ = probed
+    assert set(attention["mode"]) == set(losses["mode"]) == set(rows["mode"])
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -67,7 +79,9 @@ def test_every_block_of_decoders_completes_a_miniature_run(blocks: dict, name: s
     rows, _ = evaluate_retrieval(weights, record, name, blocks, None)
     verdict = judge_retrieval(rows, pd.DataFrame(), name, blocks, None)
     provenance = {"commit": "abc123", "dirty": False, "environment": "test"}
-    figures, _ = draw_retrieval(rows, pd.DataFrame(), verdict, record, provenance, name, blocks, None)
+    block = (name, blocks, None)
+    probed = (*probe_decoders(weights, record, *block), measure_positions(*block))
+    figures, _, _ = draw_retrieval(rows, pd.DataFrame(), *probed, verdict, record, provenance, *block)
     assert ("ablation" in figures) == name.startswith("ablation_")
     assert {gate["outcome"] for gate in verdict["gates"]} >= {"not_measurable"}
 

@@ -21,7 +21,9 @@ from finscale.reporting.long_context_costs import (
     cost_against_length,
     streaming_against_length,
 )
-from finscale.reporting.long_context_report import accuracy_table, render_long_context
+from finscale.reporting.long_context_report import render_long_context
+from finscale.reporting.long_context_results import LongContextResults
+from finscale.reporting.long_context_tables import accuracy_table
 
 LABELS = {"title": "demo", "provenance": "commit abc"}
 
@@ -123,10 +125,14 @@ def test_the_page_says_the_verdict_and_shows_every_table_figure_and_gate(
 ) -> None:
     gate = Gate(name="memory_growth", mode="rope", outcome="not_measurable", reason="it was <not> streamed")
     verdict = Verdict(experiment_name="demo", gates=(gate,), sentences=("Nothing <yet>.",))
-    page = render_long_context(verdict, rows, {"retrieval": lines}, provenance="commit abc")
+    empty = pd.DataFrame({"measure": []})
+    tables = dict.fromkeys(("system", "attention", "losses", "positions"), empty)
+    results = LongContextResults(verdict, rows, **tables, note="Read <this>.")
+    page = render_long_context(results, {"retrieval": lines}, provenance="commit abc")
     assert "<p>Nothing &lt;yet&gt;.</p>" in page
     assert "it was &lt;not&gt; streamed" in page
     assert 'id="retrieval"' in page
+    assert "Read &lt;this&gt;." in page
     assert accuracy_table(rows, "needle").to_html() in page
     assert accuracy_table(rows, "latest").to_html() in page
 

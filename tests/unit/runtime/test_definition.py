@@ -13,6 +13,8 @@ from finscale.training.config import TrainingConfig
 from finscale.training.run_spec import Provenance, RunSpec, plan_run
 from finscale.windows.experiment import ExperimentConfig
 
+SMALL = {"experiment_name": "s", "pretrained": {}, "evaluation": {"lengths": [64], "n_samples": 1}}
+
 
 def parameters(family: str = "patchtst", **model: Any) -> dict[str, Any]:
     return {
@@ -20,7 +22,7 @@ def parameters(family: str = "patchtst", **model: Any) -> dict[str, Any]:
         "budget": "20K",
         "horizon": 1,
         "long_context": "small",
-        "long_context_blocks": {"small": {}},
+        "long_context_blocks": {"small": SMALL},
         "experiments": {"asked": {"title": "t", "model_family": family}},
         "feature_sets": {"a25": ["close"]},
         "paths": {"data": "data"},
@@ -37,6 +39,12 @@ def faults(family: str = "patchtst", **model: Any) -> str:
     with pytest.raises(FinscaleError) as raised:
         resolved(family, **model)
     return str(raised.value)
+
+
+def test_the_length_of_a_session_is_the_windows_to_say() -> None:
+    said = faults("migt_tvdt", migt_tvdt={"session_bars": 78})
+    assert "model.migt_tvdt.session_bars must be left out: the windows say it, got 78" in said
+    assert resolved("migt_tvdt", migt_tvdt={"time2vec": True})["time2vec"]
 
 
 BLOCKS = {"patchtst": {"stride": 2}, "transformer": {"positions": "rope", "rope_base": 500, "conv_taps": 0}}
@@ -79,7 +87,8 @@ def test_settings_that_only_wider_architectures_accept_are_no_fault() -> None:
 @pytest.mark.parametrize("family", ["dlinear", "naive"])
 def test_an_experiment_of_a_family_without_a_grid_is_told_how_to_train_it(family: str) -> None:
     said = faults(family)
-    assert "experiments.asked.model_family must be patchtst or transformer, which have a grid" in said
+    rule = "be patchtst or transformer or migt_tvdt, which have a grid of architectures"
+    assert f"experiments.asked.model_family must {rule}" in said
     assert f"got '{family}'" in said
     assert "run_spec=<path>" in said
     assert "did you mean 'transformer'" in faults("transfomer")
@@ -110,3 +119,14 @@ def test_a_faulty_dimension_is_told_beside_another_fault_of_the_search() -> None
         resolve({**parameters(), "hpo": hpo}, sources=None)
     assert "hpo.n_trials" in str(raised.value)
     assert "did you mean 'learning_rate'" in str(raised.value)
+
+
+def test_a_faulty_block_is_told_beside_the_other_faults_and_before_anything_runs():
+    blocks = {"small": {**SMALL, "evaluation": {"lengths": [64], "n_sample": 1}}}
+    with pytest.raises(FinscaleError) as raised:
+        resolve({**parameters(), "horizon": 0, "long_context_blocks": blocks}, sources=None)
+    assert "horizon" in str(raised.value)
+    key = "long_context_blocks.small.evaluation.n_sample"
+    assert f"{key} must be a known key, got 1; did you mean 'n_samples'?" in str(raised.value)
+    with pytest.raises(FinscaleError, match="ablation_value must be left out of a block without an ablation"):
+        resolve({**parameters(), "ablation_value": "pi"}, sources=None)

@@ -1,6 +1,8 @@
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -32,3 +34,33 @@ def windows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("windows")
     write_windows(directory)
     return directory
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A local cluster with room for two attempts, to which the tests' process is connected."""
+    ray = pytest.importorskip("ray", reason="the extra [cluster] is not installed")
+    from finscale.runtime.cluster import connect
+    from finscale.search.config import SearchConfig
+
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("RAY_ADDRESS", raising=False)
+        connect(SearchConfig(executor="ray", n_workers=2))
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Any]:
+    from postgres_server import running_server
+
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(postgres_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A server with an empty database, in which the studies of a test are kept."""
+    postgres_server.empty()
+    monkeypatch.setenv("OPTUNA_STORAGE_URL", postgres_server.url())
+    return postgres_server

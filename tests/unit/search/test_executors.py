@@ -1,6 +1,7 @@
-"""One contract for every executor; then what only processes can show."""
+"""One contract for every executor; then what only attempts with processes of their own can show."""
 
 import dataclasses
+import functools
 import itertools
 import os
 import signal
@@ -26,14 +27,38 @@ def reports() -> Reports:
     return []
 
 
-@pytest.fixture(params=["inline", "process"])
-def executor(request: pytest.FixtureRequest, reports: Reports) -> Iterator[Executor]:
-    def on_report(number: int, values: Mapping[str, Any]) -> None:
-        reports.append((number, values))
+def a_ray_executor(**settings: Any) -> Executor:
+    from finscale.runtime.ray_executor import RayExecutor
 
-    inline = InlineExecutor(on_report=on_report, should_stop=lambda: False)
-    hands = inline if request.param == "inline" else ProcessExecutor(n_slots=2, on_report=on_report)
-    with hands:
+    return RayExecutor(n_slots=2, n_gpus=0, **settings)
+
+
+MADE: dict[str, Callable[..., Executor]] = {
+    "inline": functools.partial(InlineExecutor, should_stop=lambda: False),
+    "process": functools.partial(ProcessExecutor, n_slots=2),
+    "ray": a_ray_executor,
+}
+
+
+@pytest.fixture(params=MADE)
+def kind(request: pytest.FixtureRequest) -> str:
+    if request.param == "ray":
+        request.getfixturevalue("ray_cluster")
+    return request.param
+
+
+@pytest.fixture
+def executor(kind: str, reports: Reports) -> Iterator[Executor]:
+    with MADE[kind](on_report=lambda number, values: reports.append((number, values))) as hands:
+        yield hands
+
+
+@pytest.fixture(params=["process", "ray"])
+def apart(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    """An executor whose attempts have processes of their own."""
+    if request.param == "ray":
+        request.getfixturevalue("ray_cluster")
+    with MADE[request.param](on_report=lambda number, values: None) as hands:
         yield hands
 
 
@@ -75,7 +100,6 @@ def test_reports_arrive_in_order_under_their_number(
     assert [(number, values["epoch"]) for number, values in reports] == [(7, 1), (7, 2), (7, 3)]
 
 
-@pytest.mark.parametrize("kind", ["inline", "process"])
 def test_a_pause_holds_a_running_attempt_until_it_ends(kind: str, tmp_path: Path) -> None:
     epochs: list[float] = []
     pause_ends = [0.0]
@@ -88,13 +112,7 @@ def test_a_pause_holds_a_running_attempt_until_it_ends(kind: str, tmp_path: Path
     def should_pause() -> bool:
         return time.monotonic() < pause_ends[0]
 
-    made: dict[str, Callable[[], Executor]] = {
-        "inline": lambda: InlineExecutor(
-            on_report=on_report, should_stop=lambda: False, should_pause=should_pause
-        ),
-        "process": lambda: ProcessExecutor(n_slots=2, on_report=on_report, should_pause=should_pause),
-    }
-    with made[kind]() as executor:
+    with MADE[kind](on_report=on_report, should_pause=should_pause) as executor:
         ended = run(executor, a_job(tmp_path, epochs=20, seconds_per_epoch=0.1))
     assert ended[0].outcome.outcome == "complete"
     assert len(epochs) == 20
@@ -150,6 +168,8 @@ def test_a_loss_that_is_not_finite_has_diverged(executor: Executor, tmp_path: Pa
 def test_a_cancelled_attempt_stops_and_the_next_one_goes_on(executor: Executor, tmp_path: Path) -> None:
     job = a_job(tmp_path, epochs=2000, seconds_per_epoch=0.01)
     assert run(executor, job, cancel=True)[0].outcome.outcome == "stopped"
+    # on a cluster it may have been stopped before it began
+    (tmp_path / "0").mkdir(exist_ok=True)
     (tmp_path / "0" / "epoch").write_text("1999")
     assert run(executor, job)[0].outcome.outcome == "complete"
 
@@ -182,26 +202,26 @@ def test_an_outcome_of_another_trial_or_a_broken_one_is_not_believed(
     ],
 )
 def test_a_child_that_dies_is_typed(
-    processes: ProcessExecutor, tmp_path: Path, behaviour: str, outcome: str, reason: str
+    apart: Executor, tmp_path: Path, behaviour: str, outcome: str, reason: str
 ) -> None:
-    found = run(processes, a_job(tmp_path, behaviour=behaviour), a_job(tmp_path, number=1))
+    found = run(apart, a_job(tmp_path, behaviour=behaviour), a_job(tmp_path, number=1))
     assert (found[0].outcome.outcome, found[1].outcome.outcome) == (outcome, "complete")
     assert reason in found[0].outcome.reason
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_a_child_leaves_signals_to_its_driver(processes: ProcessExecutor, tmp_path: Path, name: str) -> None:
-    assert run(processes, a_job(tmp_path, behaviour=f"kill {name}"))[0].outcome.outcome == "complete"
+def test_a_child_leaves_signals_to_its_driver(apart: Executor, tmp_path: Path, name: str) -> None:
+    assert run(apart, a_job(tmp_path, behaviour=f"kill {name}"))[0].outcome.outcome == "complete"
 
 
-def test_every_attempt_has_a_process_of_its_own(processes: ProcessExecutor, tmp_path: Path) -> None:
-    run(processes, a_job(tmp_path), a_job(tmp_path, number=1))
+def test_every_attempt_has_a_process_of_its_own(apart: Executor, tmp_path: Path) -> None:
+    run(apart, a_job(tmp_path), a_job(tmp_path, number=1))
     pids = {(tmp_path / str(number) / "attempts").read_text().split()[0] for number in (0, 1)}
     assert len(pids | {str(os.getpid())}) == 3
 
 
-def test_a_child_runs_one_quiet_thread(processes: ProcessExecutor, tmp_path: Path) -> None:
-    found = run(processes, a_job(tmp_path, function="toy_trials:environment_trial"))[0].outcome
+def test_a_child_runs_one_quiet_thread(apart: Executor, tmp_path: Path) -> None:
+    found = run(apart, a_job(tmp_path, function="toy_trials:environment_trial"))[0].outcome
     assert found.metrics == {"threads": 1, "wait_policy": "PASSIVE"}
 
 

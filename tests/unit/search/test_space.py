@@ -168,6 +168,10 @@ def test_families_have_their_own_row_dimensions() -> None:
     assert "patch_length must be a setting that transformer reads" in faults_of(
         {"patch_length": {"choices": [5]}}, "transformer"
     )
+    assert set(bound({"time2vec": {"choices": [True, False]}}, "migt_tvdt").row_dimensions) == {"time2vec"}
+    assert "hpo.space.session_bars must be a known dimension" in faults_of(
+        {"session_bars": {"choices": [78, 288]}}, "migt_tvdt"
+    )
 
 
 def test_the_examples_of_the_guide_are_sound() -> None:

@@ -63,14 +63,14 @@ def test_a_second_driver_is_refused_with_the_holders_name(tmp_path: Path) -> Non
 
 def test_a_restart_archives_everything_but_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("finscale.search.study._now", lambda: "2026-01-31T12:00:00+00:00")
-    assert archive_study(tmp_path) is None
+    assert archive_study(tmp_path, name="s") is None
     targets = []
     for run in range(2):
         with lease(tmp_path):
             open_study(tmp_path, name=f"s{run}", identity=IDENTITY, attributes={})
             (tmp_path / "best_params.json").write_text("{}")
             (tmp_path / "trials").mkdir()
-            targets.append(archive_study(tmp_path))
+            targets.append(archive_study(tmp_path, name="s"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["archive", "study.db.lock"]
     assert len(set(targets)) == 2
     assert [load_study(target).study_name for target in targets if target] == ["s0", "s1"]

@@ -2,12 +2,15 @@
 
 import os
 import random
+import resource
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from finscale.core.files import write_text
 
@@ -42,10 +45,26 @@ def misbehave(payload: Mapping[str, Any]) -> None:
     if behaviour.startswith("kill"):
         os.kill(os.getpid(), signal.Signals[behaviour.removeprefix("kill ")])
         time.sleep(0.2)
+    if behaviour == "end its worker":
+        worker_of(os.getpid()).kill()
+        time.sleep(60)
+    if behaviour == "need more memory than there is":
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (psutil.Process().memory_info().data + 2**25, most))
+        bytearray(2**30)
     if behaviour.startswith("oom above") and payload["batch"]["micro_batch_size"] > int(
         behaviour.split()[-1]
     ):
         raise MemoryError("toy memory")
+
+
+def worker_of(pid: int) -> psutil.Process:
+    """On a cluster, the worker that watches over an attempt: its fork server's parent."""
+    server = psutil.Process(pid).parent()
+    assert server is not None
+    worker = server.parent()
+    assert worker is not None
+    return worker
 
 
 def environment_trial(payload: Mapping[str, Any], directory: Path, **_channel: Any) -> dict[str, Any]:

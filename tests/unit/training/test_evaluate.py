@@ -8,15 +8,23 @@ import torch
 
 from finscale.core.errors import Fault
 from finscale.metrics.classification import log_loss
-from finscale.models.config import PatchTSTConfig
+from finscale.models.config import MigtTvdtConfig, PatchTSTConfig
+from finscale.models.registry import build_model
 from finscale.training.answers import answers
 from finscale.training.config import ExecutionConfig
-from finscale.training.evaluate import EVALUATED_SPLITS, evaluate_run, load_best, observe_split
+from finscale.training.evaluate import (
+    EVALUATED_SPLITS,
+    at_a_time,
+    evaluate_run,
+    load_best,
+    observe_split,
+)
 from finscale.training.result import TrainingResult
 from finscale.training.run_spec import RunSpec, write_run_spec
 from finscale.windows.batches import DeviceWindows
 from finscale.windows.data import WindowData
 from finscale.windows.origins import ORIGIN
+from finscale.windows.spec import WindowSpec
 
 Specs = Callable[..., RunSpec]
 Windows = Callable[..., WindowData]
@@ -118,3 +126,24 @@ def test_what_is_said_of_a_window_does_not_depend_on_the_windows_beside_it(
     ask = {"spec": run.data.spec, "execution": ExecutionConfig(device="cpu")}
     everywhere = answers(trained, windows, origins, **ask)
     np.testing.assert_array_equal(answers(trained, windows, origins[rows], **ask), everywhere[rows])
+
+
+def test_one_pass_reads_as_many_windows_as_two_gibibytes_hold() -> None:
+    spec = WindowSpec(
+        experiment="e", task="quantile", touch="high", horizon=3, context_length=288,
+        features=tuple(f"x{k}" for k in range(24)), data_hash="d", title="t",
+    )  # fmt: skip
+    small = MigtTvdtConfig(d_model=32, n_layers=2, n_heads=2, d_ff=64)
+    with torch.device("meta"):
+        few, many, no_more = (
+            at_a_time(build_model(config, n_features=24, context_length=288, seed=0), shorter)
+            for config, shorter in (
+                (MigtTvdtConfig(), spec),
+                (small, spec),
+                (small, spec.model_copy(update={"context_length": 20})),
+            )
+        )
+    assert few == 16
+    assert 16 < many < 512
+    assert many % 16 == 0
+    assert no_more == 512

@@ -166,7 +166,9 @@ def test_a_planted_linear_signal_is_learned_to_within_a_few_percent_of_the_best_
     assert 0.97 * best < result.best_val_loss < 1.05 * best
     assert result.best_val_loss < 0.9 * result.base_rate_loss
     assert result.curve[0].train_loss > result.curve[-1].train_loss
-    assert (result.outcome, result.flags) == ("complete", ())
+    # half the variance of a return is more than is believable of its median
+    flags = {"quantile": ("suspicious_skill",)}.get(task, ())
+    assert (result.outcome, result.flags) == ("complete", flags)
 
 
 @pytest.mark.parametrize("task", KINDS)

@@ -8,7 +8,7 @@ from finscale.core.errors import FinscaleError
 from finscale.windows.batches import DeviceWindows
 from finscale.windows.data import WindowData, WindowSpec
 from finscale.windows.standardize import Standardizer
-from finscale.windows.view import WindowView, view_windows
+from finscale.windows.view import WindowView, hide_older, view_windows
 
 
 @pytest.fixture
@@ -102,3 +102,38 @@ def test_a_forecast_column_stays_in_the_view_and_is_forecast_from_its_new_place(
     rows = torch.from_numpy(forecast_windows.origins["train"])
     ours, theirs = (DeviceWindows(data, "cpu").targets(rows) for data in (seen, forecast_windows))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_hidden_bars_are_masked_and_the_others_stay_where_they_were(small_windows: WindowData) -> None:
+    rows = torch.from_numpy(small_windows.origins["test"])
+    whole = DeviceWindows(small_windows, "cpu").gather(rows)
+    hidden = DeviceWindows(hide_older(small_windows, n_shown=7), "cpu").gather(rows)
+    assert whole.values is not None
+    assert hidden.values is not None
+    assert hidden.mask is not None
+    n_bars = small_windows.spec.context_length
+    assert (hidden.mask == (torch.arange(n_bars) >= n_bars - 7)).all()
+    torch.testing.assert_close(hidden.values[:, -7:], whole.values[:, -7:], rtol=0, atol=0)
+    assert (hidden.values[:, :-7] == 0).all()
+
+
+def test_hiding_keeps_origins_and_targets_and_shows_no_bar_that_a_context_did_not_have(
+    small_windows: WindowData,
+) -> None:
+    data = dataclasses.replace(
+        small_windows,
+        context_starts=np.maximum(0, np.arange(len(small_windows.dates)) - 4),
+        spec=small_windows.spec.model_copy(update={"min_context_length": 5}),
+    )
+    hidden = hide_older(data, n_shown=7)
+    np.testing.assert_array_equal(hidden.context_starts, data.context_starts)
+    assert hidden.spec.min_context_length == 5
+    for split, origins in data.origins.items():
+        np.testing.assert_array_equal(hidden.origins[split], origins)
+        np.testing.assert_array_equal(hidden.targets_at(split), data.targets_at(split))
+
+
+def test_nothing_is_hidden_where_every_bar_of_the_context_is_shown(small_windows: WindowData) -> None:
+    n_bars = small_windows.spec.context_length
+    rows = torch.from_numpy(small_windows.origins["train"])
+    assert DeviceWindows(hide_older(small_windows, n_shown=n_bars), "cpu").gather(rows).mask is None

@@ -116,7 +116,7 @@ class Attention(nn.Module):
         plain = not causal and mask is None and self.n_kv_heads == self.n_heads
         if plain and (place is None or place.is_plain) and has_few_keys(x_BTD, n_tokens):
             return self.output(mix_few_keys(projected_BTX, n_heads=self.n_heads))
-        queries, keys, values = self._heads(projected_BTX, place)
+        queries, keys, values = self.heads(projected_BTX, place)
         mixed_BHTh = attend(
             *(queries, keys, values),
             causal=causal,
@@ -142,7 +142,7 @@ class Attention(nn.Module):
         With a window the past keeps ``window_size - 1`` tokens and the sinks, all that the next one can see.
         ``place`` names the steps of the new tokens.
         """
-        queries, keys, values = self._heads(self.query_key_value(x_BTD), place)
+        queries, keys, values = self.heads(self.query_key_value(x_BTD), place)
         now = joined(past, KeyValues(keys, values, None if place is None else place.steps, mask))
         here = None if place is None else replace(place, steps=now.steps)
         mixed_BHTh = attend(
@@ -155,7 +155,8 @@ class Attention(nn.Module):
         )
         return self.output(mixed_BHTh.transpose(1, 2).flatten(2)), evicted(now, window_size, n_sinks)
 
-    def _heads(self, projected_BTX: Tensor, place: Place | None) -> tuple[Tensor, Tensor, Tensor]:
+    def heads(self, projected_BTX: Tensor, place: Place | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries (B, H, T, h), keys and values (B, G, T, h) of projected tokens, turned."""
         n_groups = self.n_kv_heads
         heads_BTXh = projected_BTX.unflatten(2, (self.n_heads + 2 * n_groups, -1))
         widths = (self.n_heads, n_groups, n_groups)

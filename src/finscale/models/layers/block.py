@@ -20,6 +20,7 @@ from finscale.models.layers.attractor import Attractor
 from finscale.models.layers.convolution import CausalConvolution
 from finscale.models.layers.dropout import Dropout
 from finscale.models.layers.feed_forward import Activation, FeedForward
+from finscale.models.layers.gate import LiteGate
 from finscale.models.layers.norms import BatchNorm, Norm, build_norm
 
 __all__ = ["Block", "BlockStack", "BlockState"]
@@ -79,6 +80,8 @@ class Block(nn.Module):
         Whether the linear maps carry biases.
     attractor : AttractorConfig or None
         Of a state that reads what attention reads and adds to what it says; for causal sequences.
+    gated : bool
+        Whether what attention says takes the place of the tokens by a `LiteGate` instead of adding to them.
 
     Notes
     -----
@@ -100,6 +103,7 @@ class Block(nn.Module):
         norm_first: bool = True,
         bias: bool = True,
         attractor: AttractorConfig | None = None,
+        gated: bool = False,
     ) -> None:
         super().__init__()
         self.norm_first = norm_first
@@ -107,6 +111,7 @@ class Block(nn.Module):
         self.convolution = CausalConvolution(d_model, conv_taps) if conv_taps else None
         self.attention = Attention(d_model, n_heads, n_kv_heads=n_kv_heads, bias=bias)
         self.attractor = Attractor(d_model, n_heads, attractor, bias=bias) if attractor else None
+        self.gate = LiteGate(d_model) if gated else None
         self.feed_forward_norm = build_norm(norm, d_model)
         self.feed_forward = FeedForward(d_model, d_ff, activation=activation, bias=bias)
         self.dropout = Dropout(dropout)
@@ -130,7 +135,7 @@ class Block(nn.Module):
         )
         if self.attractor is not None:
             mixed_BTD = mixed_BTD + self.attractor(read_BTD, place=place, mask=mask)
-        return self._feed(self._add(x_BTD, mixed_BTD, self.attention_norm))
+        return self._take_in(x_BTD, mixed_BTD)
 
     def resume(
         self,
@@ -154,10 +159,13 @@ class Block(nn.Module):
         if self.attractor is not None:
             recalled_BTD, held = self.attractor.resume(read_BTD, held, place=place, mask=mask)
             mixed_BTD = mixed_BTD + recalled_BTD
-        out_BTD = self._feed(self._add(x_BTD, mixed_BTD, self.attention_norm))
+        out_BTD = self._take_in(x_BTD, mixed_BTD)
         return out_BTD, BlockState(past, tail, state.n_seen + x_BTD.shape[1], held)
 
-    def _feed(self, x_BTD: Tensor) -> Tensor:
+    def _take_in(self, x_BTD: Tensor, mixed_BTD: Tensor) -> Tensor:
+        """Add what attention says, or let the gate do it, and feed the tokens forward."""
+        branch_BTD = mixed_BTD if self.gate is None else self.gate(x_BTD, mixed_BTD)
+        x_BTD = self._add(x_BTD, branch_BTD, self.attention_norm)
         fed_BTD = self.feed_forward(self._read(x_BTD, self.feed_forward_norm))
         return self._add(x_BTD, fed_BTD, self.feed_forward_norm)
 

@@ -38,7 +38,7 @@ class Band(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """Parameters of the Transformer by group."""
+    """Parameters of a model by group."""
 
     embedding: int
     positions: int
@@ -82,6 +82,7 @@ def block_params(
     norm: str = "layer_norm",
     conv_taps: int = 0,
     bias: bool = True,
+    gated: bool = False,
 ) -> int:
     """Return the parameters of one `Block`.
 
@@ -94,7 +95,8 @@ def block_params(
     attention = 2 * d * d + 2 * d * d_kv + (2 * d + 2 * d_kv) * bias
     feed_forward = (n_up + 1) * d * d_ff + (n_up * d_ff + d) * bias
     convolution = d * conv_taps + d if conv_taps else 0
-    return attention + feed_forward + 2 * norm_params(norm, d) + convolution
+    gate = (d * d + d + norm_params("layer_norm", d)) * gated
+    return attention + feed_forward + 2 * norm_params(norm, d) + convolution + gate
 
 
 def block_flops(
@@ -108,12 +110,13 @@ def block_flops(
     conv_taps: int = 0,
     window_size: int | None = None,
     n_sinks: int = 0,
+    gated: bool = False,
 ) -> int:
     """Return the forward operations of one `Block` over one window; a multiply-add counts two.
 
     A causal mask saves nothing: all T x T scores are counted, or all those of the `bands` of a window.
     """
-    projections = 4 * n_tokens * d * (d + _kv_width(d, n_heads, n_kv_heads))
+    projections = 4 * n_tokens * d * (d + _kv_width(d, n_heads, n_kv_heads)) + 2 * n_tokens * d * d * gated
     n_scores = _n_scores(n_tokens, window_size, n_sinks)
     feed_forward = 2 * n_tokens * d * d_ff * (_n_up(activation) + 1)
     return projections + 4 * n_scores * d + feed_forward + 2 * n_tokens * d * conv_taps

@@ -11,6 +11,7 @@ import pandas as pd
 from finscale.core.budgets import Cell
 from finscale.core.errors import Answered, Fault, Interrupted, raise_faults
 from finscale.reporting.collect import searched_rows
+from finscale.runtime.cluster import make_executor
 from finscale.runtime.definition import GridSettings, TrainingSettings
 from finscale.runtime.hardware import HARDWARE
 from finscale.runtime.listeners import SearchListener, log_missing_trials
@@ -19,7 +20,7 @@ from finscale.runtime.search_answers import print_survey, print_verification
 from finscale.runtime.stopping import STOP
 from finscale.search.config import SearchConfig
 from finscale.search.run import run_search
-from finscale.search.study import STUDY_FILE, load_study
+from finscale.search.study import load_study
 from finscale.search.survey import survey_search
 from finscale.search.trials import trials_table
 from finscale.search.verification import verify_study
@@ -68,6 +69,7 @@ def search_cell(
             on_event=SearchListener(cell, study_folder, tracker, wandb_project=definition.wandb_project),
             should_stop=STOP.requested,
             should_pause=STOP.should_pause,
+            make_executor=make_executor,
         )
     log_missing_trials(cell, study_folder)
     standing = f"{result.n_finished} of {result.n_trials} trials of {cell.id} are finished and kept"
@@ -76,7 +78,7 @@ def search_cell(
     if result.best is None or result.outcome == "failed":
         remedy = f"see failure.txt under {study_folder / 'trials'}, mend it and run again ({standing})"
         raise Fault(f"search of {cell.id}", "find a working trial", result.reason or "none", remedy)
-    return study_folder / STUDY_FILE, result.best.model_dump(mode="json"), result.model_dump(mode="json")
+    return study_folder, result.best.model_dump(mode="json"), result.model_dump(mode="json")
 
 
 def _answer(
@@ -121,10 +123,10 @@ def _baselines(losses: pd.DataFrame, windows: WindowData) -> dict[str, float]:
 
 
 def tabulate_trials(
-    study: str, search_summary: dict[str, Any], definition: ExperimentConfig, cell: Cell
+    study: Path, search_summary: dict[str, Any], definition: ExperimentConfig, cell: Cell
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read the study into one row per trial, and into the rows of the experiment's results log."""
-    trials = trials_table(load_study(Path(study.removeprefix("sqlite:///")).parent))
+    trials = trials_table(load_study(study))
     names = {"value": "val_select_loss", "base_rate_loss": "base_rate_val_select_loss"}
     log = trials.rename(columns={**names, "outcome": "status", "reason": "error"})
     log = log.assign(

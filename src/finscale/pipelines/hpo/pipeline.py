@@ -5,7 +5,7 @@ from typing import Any
 from kedro.pipeline import Pipeline, node
 
 from finscale.pipelines.hpo.nodes import search_cell, tabulate_trials
-from finscale.runtime.preflight import NEEDS_DEVICE
+from finscale.runtime.preflight import NEEDS_DEVICE, SEARCHES
 
 __all__ = ["create_pipeline"]
 
@@ -24,7 +24,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 ],
                 ["study", "best_params", "search_summary"],
                 name="search_cell",
-                tags=NEEDS_DEVICE,
+                tags={NEEDS_DEVICE, SEARCHES},
             ),
             node(
                 tabulate_trials,

@@ -5,20 +5,33 @@ from typing import Any
 
 import pandas as pd
 
+from finscale.longcontext.attention_probe import AttentionRow, attention_rows, attention_table
 from finscale.longcontext.config import LongContextConfig, read_block
 from finscale.longcontext.decoders import pack, training_record, unpack
+from finscale.longcontext.distance_probe import DistanceRow, distance_rows, distance_table
 from finscale.longcontext.evaluate import evaluate_decoder
 from finscale.longcontext.evaluate_text import evaluate_text
+from finscale.longcontext.position_probe import position_rows, position_table
 from finscale.longcontext.rows import RetrievalRow, metrics_lines, rows_table
 from finscale.longcontext.streaming import StreamRow
 from finscale.longcontext.system import streams, system_table
 from finscale.longcontext.train import Step, curves_table, train_decoder
 from finscale.longcontext.verdict import Verdict, verdict_of
 from finscale.reporting.long_context_report import long_context_figures, render_long_context
+from finscale.reporting.long_context_results import LongContextResults
+from finscale.reporting.long_context_section import LongContextSection
 from finscale.runtime.progress import Tracker, track
 from finscale.runtime.stopping import STOP
 
-__all__ = ["draw_retrieval", "evaluate_retrieval", "judge_retrieval", "measure_streams", "train_decoders"]
+__all__ = [
+    "draw_retrieval",
+    "evaluate_retrieval",
+    "judge_retrieval",
+    "measure_positions",
+    "measure_streams",
+    "probe_decoders",
+    "train_decoders",
+]
 
 _SHOWN_EVERY = 50
 
@@ -79,24 +92,64 @@ def judge_retrieval(
     return verdict_of(rows, system, config).model_dump(mode="json")
 
 
+def probe_decoders(
+    weights: dict[str, Any],
+    record: dict[str, Any],
+    long_context: str,
+    long_context_blocks: dict[str, Any],
+    ablation_value: str | None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Look inside every decoder: attention at the needle, and the loss by distance; none of a checkpoint."""
+    config = read_block(long_context, long_context_blocks, value=ablation_value)
+    attention: list[AttentionRow] = []
+    losses: list[DistanceRow] = []
+    with track("decoders probed", len(config.modes) * len(config.seeds)) as tracker:
+        for mode, seed, model in unpack(weights, record, config) if config.pretrained is None else ():
+            STOP.raise_if_requested("Stopped between two decoders; the rows of accuracy are saved.")
+            attention += attention_rows(model, config, mode=mode, seed=seed)
+            losses += distance_rows(model, config, mode=mode, seed=seed)
+            tracker.advance(f"{mode} seed {seed}", log=False)
+    return attention_table(attention), distance_table(losses)
+
+
+def measure_positions(
+    long_context: str, long_context_blocks: dict[str, Any], ablation_value: str | None
+) -> pd.DataFrame:
+    """Measure what the codes of the block's modes can tell apart."""
+    config = read_block(long_context, long_context_blocks, value=ablation_value)
+    return position_table(list(position_rows(config)))
+
+
 def draw_retrieval(
     rows: pd.DataFrame,
     system: pd.DataFrame,
+    attention: pd.DataFrame,
+    losses: pd.DataFrame,
+    positions: pd.DataFrame,
     verdict: dict[str, Any],
     record: dict[str, Any],
     provenance: dict[str, Any],
     long_context: str,
     long_context_blocks: dict[str, Any],
     ablation_value: str | None,
-) -> tuple[dict[str, Any], str]:
-    """Draw every figure of the block, and its page."""
+) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """Draw every figure of the block, its page, and what the main report shows of it."""
     config = read_block(long_context, long_context_blocks, value=ablation_value)
     commit = provenance["commit"] + (" (modified)" if provenance["dirty"] else "")
     place = f"commit {commit} · environment {provenance['environment']}"
     line = f"{place} · block {long_context} {record['training_hash']}"
-    figures = long_context_figures(rows, system, config, provenance=line)
-    judged = Verdict.read(verdict, subject="verdict")
-    return figures, render_long_context(judged, rows, figures, provenance=line)
+    results = LongContextResults.of(
+        config,
+        verdict=Verdict.read(verdict, subject="verdict"),
+        rows=rows,
+        system=system,
+        attention=attention,
+        losses=losses,
+        positions=positions,
+    )
+    figures = long_context_figures(results, config, provenance=line)
+    section = LongContextSection.of(results, figures, provenance=line).model_dump(mode="json")
+    return figures, render_long_context(results, figures, provenance=line), section
 
 
 def _rows(

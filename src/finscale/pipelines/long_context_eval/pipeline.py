@@ -8,7 +8,9 @@ from finscale.pipelines.long_context_eval.nodes import (
     draw_retrieval,
     evaluate_retrieval,
     judge_retrieval,
+    measure_positions,
     measure_streams,
+    probe_decoders,
     train_decoders,
 )
 from finscale.runtime.runner import CACHED
@@ -19,7 +21,7 @@ _BLOCK = ["params:long_context", "params:long_context_blocks", "params:ablation_
 
 
 def create_pipeline(**kwargs: Any) -> Pipeline:
-    """Return block -> trained decoders -> rows of accuracy and of cost -> verdict, figures and page."""
+    """Return block -> trained decoders -> rows of accuracy, cost and probes -> verdict, figures and page."""
     return Pipeline(
         [
             node(
@@ -41,6 +43,13 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 name="measure_streams",
             ),
             node(
+                probe_decoders,
+                ["long_context_weights", "long_context_record", *_BLOCK],
+                ["long_context_attention", "long_context_distance_losses"],
+                name="probe_decoders",
+            ),
+            node(measure_positions, _BLOCK, "long_context_positions", name="measure_positions"),
+            node(
                 judge_retrieval,
                 ["long_context_rows", "long_context_system", *_BLOCK],
                 "long_context_verdict",
@@ -49,10 +58,11 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
             node(
                 draw_retrieval,
                 [
-                    *("long_context_rows", "long_context_system", "long_context_verdict"),
+                    *("long_context_rows", "long_context_system", "long_context_attention"),
+                    *("long_context_distance_losses", "long_context_positions", "long_context_verdict"),
                     *("long_context_record", "params:provenance", *_BLOCK),
                 ],
-                ["long_context_figures", "long_context_report"],
+                ["long_context_figures", "long_context_report", "long_context_section"],
                 name="draw_retrieval",
             ),
         ],

@@ -1,6 +1,6 @@
 """The verdict over all finished cells of one experiment, its figures and its report."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -10,8 +10,9 @@ from finscale.core.config import leaves_of
 from finscale.core.errors import Fault
 from finscale.models.config import AnyConfig, parse_model_config
 from finscale.reporting import collect
-from finscale.reporting.figures import export_figures
+from finscale.reporting.figures import export_figures, stamped
 from finscale.reporting.power import power_report, power_table
+from finscale.reporting.quantile_section import QuantileSection, quantile_sections
 from finscale.reporting.report import render_report
 from finscale.reporting.study import Checklist, Provenance, ReportInput
 from finscale.reporting.summary import compose, scaling_summary, summary_markdown
@@ -21,7 +22,7 @@ from finscale.scalinglaws.verdict import scaling_verdict
 from finscale.windows.experiment import ExperimentConfig
 from finscale.windows.measures import Measure, measure_of
 
-__all__ = ["analyse_scaling", "draw_study", "plan_power", "write_report"]
+__all__ = ["analyse_scaling", "draw_quantiles", "draw_study", "plan_power", "write_report"]
 
 
 def analyse_scaling(
@@ -145,17 +146,34 @@ def _optimiser(runs: Mapping[str, pd.DataFrame]) -> str:
     return f"{'; '.join(used)}; {low} to {high} steps of warm-up"
 
 
-def draw_study(study: ReportInput) -> tuple[Any, dict[str, Any]]:
+def draw_quantiles(
+    study: ReportInput,
+    cell_quantile_rows: Mapping[str, Callable[[], pd.DataFrame]],
+    cell_quantile_scores: Mapping[str, pd.DataFrame],
+    quantile_scores: pd.DataFrame | None,
+) -> dict[str, QuantileSection]:
+    """Draw every cell's quantiles; ``quantile_scores`` only orders this after the current cell."""
+    return quantile_sections(study, cell_quantile_rows, cell_quantile_scores)
+
+
+def draw_study(study: ReportInput, quantiles: Mapping[str, QuantileSection]) -> tuple[Any, dict[str, Any]]:
     """Draw every figure to stand alone; the first is the one the verdict rests on."""
-    figures = export_figures(study)
+    placed = [pair for section in quantiles.values() for pair in section.figures.items()]
+    figures = export_figures(study) | {name: stamped(figure) for name, figure in placed}
     for name, figure in figures.items():
         trackers.log_figure(figure, name)
     return figures["excess_against_n"], figures
 
 
-def write_report(study: ReportInput) -> tuple[str, str, dict[str, Any]]:
+def write_report(
+    study: ReportInput,
+    long_context: Mapping[str, dict[str, Any]],
+    context_sweeps: Mapping[str, dict[str, Any]],
+    quantiles: Mapping[str, QuantileSection],
+) -> tuple[str, str, dict[str, Any]]:
     """Write the self-contained HTML report, its Markdown form and scaling_summary.json, its record."""
-    report = compose(study)
+    swept = {f"context_{cell}": section for cell, section in context_sweeps.items()}
+    report = compose(study, long_context={**long_context, **swept}, quantiles=quantiles)
     overall = study.verdict.overall
     trackers.log_metrics({"n_cells": study.verdict.n_cells, **_numbers(overall.model_dump())})
     return render_report(report), summary_markdown(report), scaling_summary(report)

@@ -6,6 +6,7 @@ from kedro.pipeline import Pipeline, node
 
 from finscale.pipelines.scaling_analysis.nodes import (
     analyse_scaling,
+    draw_quantiles,
     draw_study,
     plan_power,
     write_report,
@@ -41,10 +42,21 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 "scaling_study",
                 name="analyse_scaling",
             ),
-            node(draw_study, "scaling_study", ["excess_against_n", "scaling_figures"], name="draw_study"),
+            node(
+                draw_quantiles,
+                ["scaling_study", "cell_quantile_rows", "cell_quantile_scores", "quantile_scores"],
+                "quantile_sections",
+                name="draw_quantiles",
+            ),
+            node(
+                draw_study,
+                ["scaling_study", "quantile_sections"],
+                ["excess_against_n", "scaling_figures"],
+                name="draw_study",
+            ),
             node(
                 write_report,
-                "scaling_study",
+                ["scaling_study", "long_context_sections", "context_sections", "quantile_sections"],
                 ["scaling_report", "scaling_table", "scaling_summary"],
                 name="write_report",
             ),

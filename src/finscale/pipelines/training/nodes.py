@@ -8,31 +8,28 @@ import pandas as pd
 
 from finscale.archgrid.base import parse_grid_base
 from finscale.core.budgets import Cell
-from finscale.core.errors import Fault, Interrupted, raise_faults
+from finscale.core.errors import Fault, raise_faults
 from finscale.runtime.definition import TrainingSettings
 from finscale.runtime.hardware import HARDWARE
-from finscale.runtime.listeners import SeedsListener, log_seed_run, log_winner, watch_training
-from finscale.runtime.stopping import STOP
+from finscale.runtime.listeners import log_winner
+from finscale.runtime.trainings import cell_flags, train_all
 from finscale.search.best import BestParams
 from finscale.search.config import SearchConfig
-from finscale.search.executors import once_resumed
-from finscale.search.finals import train_side_by_side
 from finscale.search.options import read_config, view_of
-from finscale.search.processes import ProcessExecutor
+from finscale.training import quantile_tables
+from finscale.training.calibration import should_calibrate
 from finscale.training.config import SMOKE_TEST_DEFAULTS, ExecutionConfig, TrainingConfig
 from finscale.training.export_config import export_faults
 from finscale.training.heads import with_head
-from finscale.training.run_inputs import BarFacts, bar_facts, save_inputs
 from finscale.training.run_spec import Provenance, RunSpec, read_run_spec
-from finscale.training.winner import SeedRun, date_loss_rows, run_rows, seeds_of, train_seed, winner_spec
-from finscale.windows.build import few_positives
+from finscale.training.winner import calibrate_seed, date_loss_rows, run_rows, seeds_of, winner_spec
 from finscale.windows.data import WindowData
 from finscale.windows.experiment import ExperimentConfig
 from finscale.windows.folds import fold_folder
 from finscale.windows.measures import measure_of
 from finscale.windows.view import view_windows
 
-__all__ = ["export_runs", "log_runs", "plan_runs", "train_runs"]
+__all__ = ["export_runs", "log_runs", "plan_runs", "score_quantiles", "train_runs"]
 
 _LOGGED = {
     "base_rate_loss": "base_rate_{split}_loss",
@@ -55,6 +52,7 @@ def plan_runs(
     run_spec: str | None,
 ) -> list[RunSpec]:
     """Resolve what to train: the winner with fresh seeds on every fold, a named run_spec, or the defaults."""
+    _calibrates(training, windows)
     if run_spec is not None:
         return _exportable([read_run_spec(Path(run_spec))], training)
     best = _winner(best_params, definition, cell, allow_defaults=allow_defaults)
@@ -86,6 +84,10 @@ def plan_runs(
         remedy = "undo their change, or search again with hpo.restart=true"
         raise Fault(f"best_params.json of {cell.id}", rule, best["arch_id"], remedy)
     return _exportable(specs, training)
+
+
+def _calibrates(training: TrainingSettings, windows: WindowData) -> bool:
+    return should_calibrate(training.conformal, windows.spec, n_rows=len(windows.origins["val_score"]))
 
 
 def _exportable(specs: list[RunSpec], training: TrainingSettings) -> list[RunSpec]:
@@ -123,32 +125,41 @@ def train_runs(
     training_folder: Path,
     window_warnings: list[str],
     execution: ExecutionConfig,
+    training: TrainingSettings,
     hpo: SearchConfig,
     windows_folder: Path,
     checked_bars: pd.DataFrame,
     best_params: dict[str, Any] | None,
     run_spec: str | None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Train every seed, going on from its checkpoint, and score its best epoch on validation and test."""
     folds = [windows, *later_folds]
     folders = _folders(training_folder, run_specs, run_spec)
-    facts = bar_facts(checked_bars)
-    if hpo.executor == "process" and len(run_specs) > 1:
-        sources = [fold_folder(windows_folder, spec.fold) for spec in run_specs]
-        _train_side_by_side(run_specs, folders, sources, execution, hpo.n_slots)
+    runs = train_all(
+        run_specs,
+        folders,
+        folds,
+        windows_folder=windows_folder,
+        bars=checked_bars,
+        execution=execution,
+        hpo=hpo,
+    )
+    conformal = _calibrates(training, windows)
     runs = [
-        _train(spec, folds[spec.fold], folder, execution, facts)
-        for spec, folder in zip(run_specs, folders, strict=True)
+        calibrate_seed(run, folds[run.spec.fold], directory=folder, conformal=conformal)
+        for run, folder in zip(runs, folders, strict=True)
     ]
     log_winner(runs, folders, checked_bars)
-    flags = [
-        *(["few_positives"] if any(map(few_positives, folds)) else []),
-        *(["allow_defaults"] if best_params is None and run_spec is None else []),
-    ]
+    flags = cell_flags(folds, used_defaults=best_params is None and run_spec is None)
     rows = run_rows(runs, flags=flags, experiment=windows.spec.experiment, title=windows.spec.title)
     rows["warnings"] = [window_warnings] * len(rows)
     rows["max_temperature_c"] = HARDWARE.hottest(rows)
-    return rows, date_loss_rows(runs)
+    return rows, date_loss_rows(runs), quantile_tables.quantile_rows(runs, folds)
+
+
+def score_quantiles(quantile_rows: pd.DataFrame) -> pd.DataFrame:
+    """Score quantiles by horizon and volatility regime, beside climatology; empty for every other task."""
+    return quantile_tables.quantile_scores(quantile_rows)
 
 
 def _folders(training_folder: Path, specs: list[RunSpec], run_spec: str | None) -> list[Path]:
@@ -157,56 +168,6 @@ def _folders(training_folder: Path, specs: list[RunSpec], run_spec: str | None) 
         f"seed_{spec.seed}" if run_spec is None else f"run_spec_{spec.arch_id}_{spec.seed}" for spec in specs
     ]
     return [fold_folder(training_folder, spec.fold) / name for spec, name in zip(specs, names, strict=True)]
-
-
-def _train_side_by_side(
-    specs: list[RunSpec],
-    folders: list[Path],
-    windows_folders: list[Path],
-    execution: ExecutionConfig,
-    n_slots: int,
-) -> None:
-    """Use all worker slots; each seed's record is then found finished."""
-    cell = specs[0].cell.id
-    with (
-        SeedsListener(cell, specs) as listener,
-        ProcessExecutor(n_slots=n_slots, on_report=listener, should_pause=STOP.should_pause) as executor,
-    ):
-        is_done = train_side_by_side(
-            specs,
-            folders,
-            windows_directories=windows_folders,
-            execution=execution,
-            executor=executor,
-            should_stop=STOP.requested,
-        )
-    if not is_done:
-        raise Interrupted(
-            f"Training of {cell} stopped; checkpoints hold what its seeds reached.", STOP.exit_code
-        )
-
-
-def _train(
-    spec: RunSpec, windows: WindowData, folder: Path, execution: ExecutionConfig, facts: BarFacts
-) -> SeedRun:
-    fold = f" fold {spec.fold}" if windows.spec.n_folds > 1 else ""
-    with watch_training(f"Train {spec.cell.id}{fold} seed {spec.seed}", spec.training.epochs) as listen:
-        run = train_seed(
-            spec,
-            windows,
-            directory=folder,
-            execution=execution,
-            on_event=listen,
-            should_stop=once_resumed(STOP.requested, STOP.should_pause),
-        )
-    if run.result.outcome == "stopped":
-        saved = f"epoch {run.result.stopped_epoch}, step {run.result.n_steps}"
-        raise Interrupted(
-            f"Training of {spec.cell.id} stopped; its checkpoint holds {saved}.", STOP.exit_code
-        )
-    save_inputs(folder, view_windows(windows, spec.view), facts)
-    log_seed_run(run)
-    return run
 
 
 def export_runs(

@@ -4,14 +4,14 @@ from typing import Any
 
 from kedro.pipeline import Pipeline, node
 
-from finscale.pipelines.training.nodes import export_runs, log_runs, plan_runs, train_runs
+from finscale.pipelines.training.nodes import export_runs, log_runs, plan_runs, score_quantiles, train_runs
 from finscale.runtime.preflight import NEEDS_DEVICE
 
 __all__ = ["create_pipeline"]
 
 
 def create_pipeline(**kwargs: Any) -> Pipeline:
-    """Return best parameters + windows -> trained seeds -> scores, per-date losses and exports."""
+    """Return best parameters + windows -> trained seeds -> scores, per-date losses, quantiles, exports."""
     return Pipeline(
         [
             node(
@@ -29,13 +29,14 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 train_runs,
                 [
                     *("run_specs", "windows", "later_folds", "training_folder", "window_warnings"),
-                    *("params:execution", "params:hpo", "windows_folder", "checked_bars"),
+                    *("params:execution", "params:training", "params:hpo", "windows_folder", "checked_bars"),
                     *("best_params", "params:run_spec"),
                 ],
-                ["runs", "date_losses"],
+                ["runs", "date_losses", "quantile_rows"],
                 name="train_runs",
                 tags=NEEDS_DEVICE,
             ),
+            node(score_quantiles, "quantile_rows", "quantile_scores", name="score_quantiles"),
             node(
                 log_runs,
                 ["runs", "baseline_scores", "params:definition"],

@@ -255,7 +255,7 @@ def test_few_keys_in_half_precision_take_their_softmax_in_single() -> None:
 def test_both_ways_of_attending_agree_where_one_takes_over_from_the_other(n_tokens: int) -> None:
     attention = layer()
     x = torch.randn(2, n_tokens, D, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    heads = attention._heads(attention.query_key_value(x), None)
+    heads = attention.heads(attention.query_key_value(x), None)
     plain = attention.output(attend(*heads, causal=False).transpose(1, 2).flatten(2))
     torch.testing.assert_close(attention(x), plain)
 

@@ -58,7 +58,7 @@ def test_chunks_equal_the_whole_with_sinks_at_their_own_positions(config: object
     attention, x, n_tokens = layer(), normal(2, 620, D, seed=0), 620
     positions, steps = positions_of(config), torch.arange(620)
     place = Place.of(positions, None, like=x)
-    queries, keys, values = attention._heads(attention.query_key_value(x), place)
+    queries, keys, values = attention.heads(attention.query_key_value(x), place)
     far = positions.relate(queries, keys, steps, steps, causal=True)
     scores = far.queries @ far.keys.mT / 2 + (0 if far.bias is None else far.bias)
     hidden = ~explicit(n_tokens, 11, 3)

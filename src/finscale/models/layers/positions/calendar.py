@@ -48,7 +48,13 @@ class CalendarPositions(Positions):
         positions: Int[Tensor, " T"] | None = None,
         calendar: Int[Tensor, "B T fields"] | None = None,
     ) -> Float[Tensor, "B T D"]:
-        """Add the mapped code of each bar; positions do not enter.
+        """Add the mapped code of each bar; positions do not enter."""
+        return x_BTD + self.mapped(calendar, like=x_BTD)
+
+    def mapped(
+        self, calendar: Int[Tensor, "B T fields"] | None, *, like: Float[Tensor, "*shape"]
+    ) -> Float[Tensor, "B T D"]:
+        """Return what `add` adds, of the type of ``like``.
 
         Raises
         ------
@@ -59,7 +65,7 @@ class CalendarPositions(Positions):
             got = None if calendar is None else tuple(calendar.shape)
             remedy = "its fields are " + ", ".join(CALENDAR_FIELDS)
             raise Fault("batch.calendar", f"have shape (B, T, {len(CALENDAR_FIELDS)})", got, remedy)
-        return x_BTD + self.linear(self.code(calendar).to(x_BTD))
+        return self.linear(self.code(calendar).to(like))
 
     def code(self, calendar: Int[Tensor, "B T fields"]) -> Float[Tensor, "B T C"]:
         """Return the code before the linear map."""
