@@ -82,9 +82,9 @@ def _long_range(gates: list[Gate], baseline: str) -> Iterator[str]:
     lost = [gate.mode for gate in gates if gate.outcome == "fail"]
     if won:
         beat, lose = f"beat{_s(won)}", f"lose{_s(won)}"
-        yield f"Far out {_list(won)} {beat} {baseline} on deep needles and {lose} nothing on latest."
+        yield f"Far out {_list(won)} {beat} '{baseline}' on deep needles and {lose} nothing on latest."
     if lost:
-        yield f"The claimed gain over {baseline} far out does not hold for {_list(lost)}."
+        yield f"The claimed gain over '{baseline}' far out does not hold for {_list(lost)}."
 
 
 def _short_range(gates: list[Gate], baseline: str) -> Iterator[str]:
@@ -92,7 +92,7 @@ def _short_range(gates: list[Gate], baseline: str) -> Iterator[str]:
     hybrid = _of(gates, "some_hybrid_keeps_short_range")
     if not lost:
         return
-    yield f"At short lengths {_list(lost)} lose{_s(lost)} accuracy against {baseline}."
+    yield f"At short lengths {_list(lost)} lose{_s(lost)} accuracy against '{baseline}'."
     if hybrid and hybrid[0].outcome == "pass":
         yield f"A hybrid keeps the short range and is the default ({hybrid[0].reason})."
     elif hybrid and hybrid[0].outcome == "fail":
@@ -140,7 +140,9 @@ def _of(gates: Iterable[Gate], name: str) -> list[Gate]:
 
 
 def _list(modes: list[str]) -> str:
-    return modes[0] if len(modes) == 1 else f"{', '.join(modes[:-1])} and {modes[-1]}"
+    """Name modes in quotes: one of them is called none."""
+    *others, last = (f"'{mode}'" for mode in modes)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _s(modes: list[str]) -> str:

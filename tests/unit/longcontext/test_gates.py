@@ -204,11 +204,11 @@ def test_the_sentences_follow_from_the_gates() -> None:
     assert "is the default" in said(lost, gate("some_hybrid_keeps_short_range", "hybrid", "pass"))
     assert "No hybrid keeps" in said(lost, gate("some_hybrid_keeps_short_range", "hybrid", "fail"))
     assert "sweep K" in said(lost, gate("some_hybrid_keeps_short_range", "hybrid", "not_measurable"))
-    assert "pi beats rope on deep needles" in said(gate("long_range_gain", "pi", "pass"))
-    assert "does not hold for pi" in said(gate("long_range_gain", "pi", "fail"))
-    assert "Accuracy swings with distance under pi" in said(gate("no_oscillation", "pi", "fail"))
-    assert "Memory stays constant under w" in said(gate("memory_growth", "w", "pass"))
-    assert "Memory grows under w" in said(gate("memory_growth", "w", "fail"))
+    assert "'pi' beats 'rope' on deep needles" in said(gate("long_range_gain", "pi", "pass"))
+    assert "does not hold for 'pi'" in said(gate("long_range_gain", "pi", "fail"))
+    assert "Accuracy swings with distance under 'pi'" in said(gate("no_oscillation", "pi", "fail"))
+    assert "Memory stays constant under 'w'" in said(gate("memory_growth", "w", "pass"))
+    assert "Memory grows under 'w'" in said(gate("memory_growth", "w", "fail"))
 
 
 def test_what_was_not_run_is_named_and_never_passes(smoke: LongContextConfig) -> None:

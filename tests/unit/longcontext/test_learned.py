@@ -178,8 +178,8 @@ def test_guessers_get_no_verdict_but_that_they_guess(smoke: LongContextConfig) -
 
     first, last = said(lambda mode: GUESSES)
     assert first == (
-        "Nothing about positions follows from rope, none, pi, prng and hybrid: no better than chance even at "
-        "the shortest length."
+        "Nothing about positions follows from 'rope', 'none', 'pi', 'prng' and 'hybrid': no better than "
+        "chance even at the shortest length."
     )
     assert last.startswith("Not measurable with these runs: short_range_regression (4), long_range_gain (4)")
     alike = " ".join(said(lambda mode: KNOWS))
