@@ -2,9 +2,9 @@
 
 - ``garch``: daily bars of a GJR-GARCH with t shocks, whose conditional quantiles are known. The pinball loss
   is to be within 3 % of the truth's, and under climatology's by an interval that excludes 0.
-- ``noise``: the same with a volatility that never changes. The plain climatology is the truth: the interval of
-  the difference is to hold 0. Scaling by a measured volatility costs the scaled climatology some of its loss
-  there; the difference from that one is to stay within 1 % of it, either way.
+- ``noise``: the same with a volatility that never changes. The plain climatology is the truth: the interval
+  of the difference is to hold 0. Scaling by a measured volatility costs the scaled climatology some of its
+  loss there; the difference from that one is to stay within 1 % of it, either way.
 - ``eurusd``: hourly bars (``FINSCALE_TEST_DATA``), features without volume. After calibration intervals of
   50, 80 and 90 % are to cover within 3 points on the test at every horizon, with a pinball loss that is not
   above the volatility-scaled climatology's by more than the interval of the difference.
