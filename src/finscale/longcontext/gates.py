@@ -15,7 +15,7 @@ from finscale.longcontext.gate import Gate, Outcome
 from finscale.longcontext.gate_config import GateConfig
 from finscale.longcontext.learned import Chances, attempts, learned, shortest, unlearned
 from finscale.longcontext.memory_gates import memory_gates
-from finscale.longcontext.paired import LEVEL, Floats, estimated_mean, paired_scores
+from finscale.longcontext.paired import LEVEL, estimated_mean, paired_scores
 from finscale.longcontext.periodicity import p_of_period
 
 __all__ = [
@@ -248,15 +248,15 @@ def same_gate(rows: pd.DataFrame, config: GateConfig, mode: str, other: str, *, 
     )
 
 
-def _at_most(scores: Floats, *, name: str, mode: str, threshold: float, told: str) -> Gate:
+def _at_most(scores: pd.Series, *, name: str, mode: str, threshold: float, told: str) -> Gate:
     return _compared(scores, name=name, mode=mode, threshold=threshold, told=told, at_most=True)
 
 
-def _at_least(scores: Floats, *, name: str, mode: str, threshold: float, told: str) -> Gate:
+def _at_least(scores: pd.Series, *, name: str, mode: str, threshold: float, told: str) -> Gate:
     return _compared(scores, name=name, mode=mode, threshold=threshold, told=told, at_most=False)
 
 
-def _compared(scores: Floats, *, name: str, mode: str, threshold: float, told: str, at_most: bool) -> Gate:
+def _compared(scores: pd.Series, *, name: str, mode: str, threshold: float, told: str, at_most: bool) -> Gate:
     common = {"name": name, "mode": mode, "threshold": threshold}
     if not len(scores):
         return Gate(**common, outcome="not_measurable", reason=f"{told}: no sequences in common")
@@ -264,7 +264,9 @@ def _compared(scores: Floats, *, name: str, mode: str, threshold: float, told: s
     under, over = high <= threshold, low > threshold
     passed, failed = (under, over) if at_most else (low >= threshold, high < threshold)
     outcome: Outcome = "pass" if passed else "fail" if failed else "not_measurable"
-    tail = "" if passed or failed else f"; the interval holds {threshold:g}, ask more sequences"
+    tail = (
+        "" if passed or failed else f"; the interval holds {threshold:g}, ask more sequences, or more seeds"
+    )
     reason = f"{told}: {estimate:+.3f} [{low:+.3f}, {high:+.3f}]{tail}"
     return Gate(
         **common, outcome=outcome, estimate=estimate, low=low, high=high, n=len(scores), reason=reason

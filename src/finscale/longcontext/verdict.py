@@ -59,7 +59,7 @@ def verdict_of(rows: pd.DataFrame, system: pd.DataFrame, config: LongContextConf
     return Verdict(
         experiment_name=config.experiment_name,
         gates=gates,
-        sentences=tuple(sentences(gates, baseline=config.gates.baseline)),
+        sentences=(*_one_training(config), *sentences(gates, baseline=config.gates.baseline)),
     )
 
 
@@ -133,6 +133,11 @@ def _unmeasured(gates: list[Gate]) -> Iterator[str]:
     if names:
         told = ", ".join(f"{name} ({n})" for name, n in zip(names, counts, strict=True))
         yield f"Not measurable with these runs: {told}."
+
+
+def _one_training(config: LongContextConfig) -> Iterator[str]:
+    if config.pretrained is None and len(config.seeds) == 1:
+        yield "One seed each: what another training would have answered is in none of these intervals."
 
 
 def _of(gates: Iterable[Gate], name: str) -> list[Gate]:

@@ -185,7 +185,23 @@ def test_only_the_same_sequences_are_compared() -> None:
 
 
 def test_equal_scores_leave_room_for_what_was_not_seen() -> None:
-    assert estimated_mean(np.zeros(30)) == (0.0, -0.1, 0.1)
+    assert estimated_mean(pd.Series(np.zeros(30), index=[0] * 30)) == (0.0, -0.1, 0.1)
+
+
+def test_seeds_that_disagree_widen_what_their_many_sequences_would_settle() -> None:
+    gains = pd.Series(np.repeat([0.3, 0.1, -0.1], 1000), index=np.repeat([0, 1, 2], 1000))
+    mean, low, high = estimated_mean(gains)
+    half = 4.302653 * 0.2 / np.sqrt(3)  # Student's t with two degrees of freedom
+    assert (mean, low, high) == pytest.approx((0.1, 0.1 - half, 0.1 + half), abs=1e-6)
+    _, low, high = estimated_mean(gains.set_axis([0] * 3000))
+    assert 0.08 < low < 0.1 < high < 0.12
+
+
+def test_one_seed_is_said_to_know_nothing_of_another_training(smoke: LongContextConfig) -> None:
+    rows = table(**dict.fromkeys(smoke.modes, 1.0))
+    several = smoke.model_copy(update={"seeds": (0, 1)})
+    assert verdict_of(rows, pd.DataFrame(), smoke).sentences[0].startswith("One seed each")
+    assert "One seed" not in " ".join(verdict_of(rows, pd.DataFrame(), several).sentences)
 
 
 def said(*gates: Gate) -> str:

@@ -189,4 +189,4 @@ def test_guessers_get_no_verdict_but_that_they_guess(smoke: LongContextConfig) -
     chance = {"needle": 0.5, "latest": 0.5}
     untrained = verdict_of(table(rope=chance, none=chance, window=chance), pd.DataFrame(), smoke)
     assert "pass" not in {gate.outcome for gate in untrained.gates}
-    assert len(untrained.sentences) == 2
+    assert len(untrained.sentences) == 3
