@@ -1,5 +1,6 @@
 """The nodes of the long-context evaluation, one after the other on a miniature block."""
 
+import html
 import json
 from copy import deepcopy
 from pathlib import Path
@@ -61,7 +62,7 @@ def test_rows_metrics_streams_verdict_and_page_tell_the_same_story(blocks: dict)
     line = f"commit abc123 (modified) · environment test · block {NAME} {record['training_hash']}"
     assert {figure.layout.meta["provenance"] for figure in figures.values()} == {line}
     assert all(name in page for name in figures)
-    assert verdict["sentences"][0].replace("<", "&lt;") in page
+    assert html.escape(verdict["sentences"][0]) in page
     assert set(figures) >= {
         *("attention_at_the_needle", "attention_along_the_haystack", "loss_against_distance"),
         *("position_returns", "position_spectrum", "phase_errors"),

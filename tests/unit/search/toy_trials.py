@@ -84,7 +84,7 @@ def hold(tie: str, path: Path) -> None:
     time.sleep(60)
 
 
-def wait_until(happened: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_until(happened: Callable[[], bool], seconds: float = 180.0) -> None:
     give_up_at = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < give_up_at
