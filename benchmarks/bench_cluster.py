@@ -92,7 +92,7 @@ def search(config: SearchConfig, directory: Path, executor: Executor, *, sleep_s
             function=f"{Path(__file__).stem}:sleep",
             plan=plan,
             directory=directory,
-            after_tell=lambda number: None,
+            after_tell=lambda trials, number: None,
             on_event=listen,
             should_stop=lambda: False,
         ).run()

@@ -13,13 +13,15 @@ import os
 import platform
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import optuna
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages._rdb.models import TrialUserAttributeModel
+from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -37,6 +39,7 @@ __all__ = [
     "put_aside",
     "reader_storage",
     "require_database",
+    "set_attributes",
 ]
 
 T = TypeVar("T")
@@ -148,8 +151,20 @@ def reader_storage(url: URL) -> RDBStorage:
 
 def close_storage(study: optuna.Study) -> None:
     """Close the connection to a study, and let go of its lock."""
-    backend = getattr(study._storage, "_backend", study._storage)
-    backend.engine.dispose()
+    _backend(study._storage).engine.dispose()
+
+
+def set_attributes(storage: BaseStorage, trial_id: int, attributes: Mapping[str, Any]) -> None:
+    """Set attributes of a trial in one transaction; Optuna itself makes one for each."""
+    backend = _backend(storage)
+    with _create_scoped_session(backend.scoped_session) as session:
+        for name, value in attributes.items():
+            backend._set_trial_attr_without_commit(session, TrialUserAttributeModel, trial_id, name, value)
+
+
+def _backend(storage: BaseStorage) -> RDBStorage:
+    """The storage without the cache that Optuna puts before it."""
+    return getattr(storage, "_backend", storage)
 
 
 def put_aside(url: URL, name: str, new_name: str) -> None:

@@ -107,7 +107,7 @@ class Driver:
     directory : Path
         Of the study; a file ``STOP`` here finishes the running trials, starts no others, and is taken away.
     after_tell : callable
-        Called once a trial is told, before the listener hears of it.
+        Called with all trials and the number of one that was told, before the listener hears of it.
     on_event, should_stop : callable
         Listener; and whether to stop at the next step, leaving trials to be adopted.
     """
@@ -123,7 +123,7 @@ class Driver:
         function: str,
         plan: Callable[[int, Proposal, BatchConfig | None], TrialPlan],
         directory: Path,
-        after_tell: Callable[[int], None],
+        after_tell: Callable[[Sequence[FrozenTrial], int], None],
         on_event: Callable[[SearchEvent], None],
         should_stop: Callable[[], bool],
     ) -> None:
@@ -325,7 +325,7 @@ class Driver:
         self._ledger.record(number, {**result, **outcome.metrics})
         self._ledger.tell(number, outcome)
         self._count_failure(outcome)
-        self._after_tell(number)
+        self._after_tell(self._ledger.trials(), number)
         self._on_event(SearchEvent("finished", number, {**result, **self._standing(number, outcome)}))
 
     def _count_failure(self, outcome: TrialOutcome) -> None:

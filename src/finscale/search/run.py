@@ -10,18 +10,19 @@ trials' own directories.
 
 import json
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
 import optuna
 import pandas as pd
+from optuna.trial import FrozenTrial
 
 from finscale.archgrid.base import parse_grid_base
 from finscale.core.budgets import Cell
 from finscale.search.additions import Additions, add_to, named_rows
-from finscale.search.best import BEST_FILE, best_trial, write_best
+from finscale.search.best import BEST_FILE, lowest, write_best
 from finscale.search.config import SearchConfig
 from finscale.search.database import close_storage, patiently
 from finscale.search.driver import Driver, DriverResult, SearchEvent, ignore
@@ -264,8 +265,8 @@ def _drive(
             function=_FUNCTION,
             plan=planner.plan,
             directory=directory,
-            after_tell=lambda number: patiently(
-                lambda: _record(study, number, directory, top_k=config.top_k)
+            after_tell=lambda trials, number: patiently(
+                lambda: _record(study, trials, number, directory, top_k=config.top_k)
             ),
             on_event=on_event,
             should_stop=stopping,
@@ -275,11 +276,12 @@ def _drive(
     return result
 
 
-def _record(study: optuna.Study, number: int, directory: Path, *, top_k: int) -> None:
+def _record(
+    study: optuna.Study, trials: Sequence[FrozenTrial], number: int, directory: Path, *, top_k: int
+) -> None:
     """Log a told trial, drop the weights that are not kept, and write the winner if it is this one."""
-    trials = study.get_trials(deepcopy=False)
     _logger.info(describe_trial(trials[number], dimensions_of(study)))
     keep_best_weights(trials, directory, top_k=top_k)
-    best = best_trial(study)
+    best = lowest(trials)
     if best is not None and best.number == number:
         write_best(study, directory / BEST_FILE)

@@ -10,13 +10,14 @@ value seen, so that it is not proposed again; one that runs counts as pending.
 ``qmc``  a scrambled Sobol sequence over candidates and training dimensions; learns nothing
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import TPESampler
+from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import qmc
 
@@ -77,15 +78,13 @@ def _by_gaussian_process(
 def _by_tpe(cube: UnitCube, trials: Sequence[FrozenTrial], seed: int) -> tuple[int, dict[str, Any]]:
     distributions = _shadow_distributions(cube)
     values = _values(trials)
+    shadows = [
+        _shadow(number, trial, cube.encode(trial), distributions, values.get(number))
+        for number, trial in enumerate(trials)
+    ]
+    sampler = _tpe(derive(seed, "sampler", len(trials)) % 2**32)
     with quiet_optuna():
-        shadow = optuna.create_study(sampler=_tpe(derive(seed, "sampler", len(trials)) % 2**32))
-        shadow.add_trials(
-            [
-                _shadow(trial, cube.encode(trial), distributions, values.get(number))
-                for number, trial in enumerate(trials)
-            ]
-        )
-        found = shadow.ask(distributions).params
+        found = optuna.create_study(storage=_Shown(shadows), sampler=sampler).ask(distributions).params
     return cube.decode(_point(found, distributions))
 
 
@@ -122,6 +121,19 @@ def _tpe(seed: int) -> TPESampler:
     return TPESampler(seed=seed, n_startup_trials=1, multivariate=True)
 
 
+class _Shown(InMemoryStorage):
+    """Shows the trials that it was given; adding them to a study would copy each of them, deeply."""
+
+    def __init__(self, trials: list[FrozenTrial]) -> None:
+        super().__init__()
+        self._shown = trials
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        return [trial for trial in self._shown if states is None or trial.state in states]
+
+
 def _shadow_distributions(cube: UnitCube) -> dict[str, BaseDistribution]:
     """Return the cube's dimensions for Optuna: words as categories, all else as numbers in 0..1."""
     rows = [f"row_{k}" for k in range(cube.n_row_dimensions)]
@@ -140,15 +152,26 @@ def _shadow_distribution(found: BaseDistribution, k: int, cube: UnitCube) -> Bas
 
 
 def _shadow(
-    trial: FrozenTrial, point: Units, distributions: Mapping[str, BaseDistribution], value: float | None
+    number: int,
+    trial: FrozenTrial,
+    point: Units,
+    distributions: Mapping[str, BaseDistribution],
+    value: float | None,
 ) -> FrozenTrial:
-    state = TrialState.COMPLETE if value is not None else trial.state
-    return optuna.trial.create_trial(
-        state=state,
+    # built as it is: `create_trial` would check and convert every distribution of every trial, at every ask
+    return FrozenTrial(
+        # the trial that is asked for is number 0 of the storage, and TPE leaves its number out
+        number=number + 1,
+        trial_id=number + 1,
+        state=TrialState.COMPLETE if value is not None else trial.state,
         value=value,
         params=dict(zip(distributions, np.clip(point, 0, 1).tolist(), strict=True)),
         distributions=dict(distributions),
         intermediate_values=trial.intermediate_values,
+        datetime_start=None,
+        datetime_complete=None,
+        user_attrs={},
+        system_attrs={},
     )
 
 

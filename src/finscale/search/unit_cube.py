@@ -55,7 +55,11 @@ class UnitCube:
 
     def encode(self, trial: FrozenTrial) -> Units:
         """Return a trial's point; what it did not draw lies in the centre."""
-        free = [_to_unit(found, trial.params.get(name, center(found))) for name, found in self.free.items()]
+        drawn = trial.params
+        free = [
+            _to_unit(found, drawn[name] if name in drawn else center(found))
+            for name, found in self.free.items()
+        ]
         return np.concatenate([self._scaled(self.rows.read(trial)), free])
 
     def decode(self, point: Units) -> tuple[int, dict[str, Any]]:

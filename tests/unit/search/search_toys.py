@@ -100,7 +100,7 @@ def drive(
             function=FUNCTION,
             plan=plan,
             directory=directory,
-            after_tell=lambda number: None,
+            after_tell=lambda trials, number: None,
             on_event=on_event,
             should_stop=should_stop,
         )
