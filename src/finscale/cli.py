@@ -3,6 +3,8 @@
 import contextlib
 import os
 import pkgutil
+import re
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -52,6 +54,13 @@ cli.add_command(
 )
 @click.option("--horizons", default="", callback=split_string, help="Instead of the environment's, e.g. 1,5.")
 @click.option("--from-cell", default=None, help="Begin with this cell, e.g. 20M_h3.")
+@click.option(
+    "--at-once",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Cells at the same time, sweep.at_once if not.",
+)
+@click.option("--plan", is_flag=True, help="Say what it would cost, and train nothing.")
 @click.option("--params", default="", callback=_PARAMS.callback, help="Parameters of every cell, as for run.")
 def sweep(
     env: str | None,
@@ -59,24 +68,32 @@ def sweep(
     budgets: list[str],
     horizons: list[str],
     from_cell: str | None,
+    at_once: int | None,
+    plan: bool,
     params: dict[str, Any],
 ) -> None:
     """Run every cell (budget x horizon): resumable, and one failure does not stop the rest."""
+    from finscale.runtime.matrix import checked_matrix
     from finscale.runtime.stopping import STOP
     from finscale.runtime.sweep import run_sweep
 
     with _plain_errors(), STOP.listening():
         _refuse_several_processes()
         _refuse_unknown(pipelines)
-        failed = run_sweep(
+        matrix = checked_matrix(
             env=env,
             pipelines=pipelines,
             budgets=budgets,
             horizons=horizons,
             from_cell=from_cell,
+            at_once=at_once,
             params=params,
         )
-        if failed:
+        if plan:
+            from finscale.runtime.plan import plan_sweep
+
+            plan_sweep(matrix)
+        elif run_sweep(matrix):
             sys.exit(1)
 
 
@@ -126,4 +143,6 @@ def _plain_errors() -> Iterator[None]:
 
 
 def _command() -> str:
-    return " ".join(["kedro", *sys.argv[1:]])
+    """Return what goes on: what was typed, less ``hpo.restart``, which would begin again."""
+    words = [re.sub(r"(?<![^=,])\s*hpo\.restart=[^,]*,?", "", word).rstrip(",") for word in sys.argv[1:]]
+    return re.sub(r" --params(=| '')(?= |$)", "", shlex.join(["kedro", *words]))

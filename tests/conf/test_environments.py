@@ -7,7 +7,7 @@ import pytest
 import yaml
 from kedro.config import OmegaConfigLoader
 
-from finscale.core.errors import FinscaleError
+from finscale.core.errors import FinscaleError, user_fault
 from finscale.longcontext.config import LongContextConfig, read_block
 from finscale.runtime.config_loader import FinscaleConfigLoader
 from finscale.runtime.definition import resolve
@@ -17,7 +17,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 ENVIRONMENTS = ["base", "local", "local_mps", "colab_a100", "cluster", "demo", "test"]
 CELLS = [("5K", 1), ("2000K", 3.0), ("2B", 10)]
 EXECUTION = {"execution", "device", "provenance"}
-EXECUTION_OF_SEARCH = {"executor", "n_workers", "n_gpus", "batch_provider"}
+EXECUTION_OF_SEARCH = {"executor", "n_workers", "n_processes", "n_gpus", "batch_provider"}
 
 
 def loader(env: str, **runtime_params: Any) -> FinscaleConfigLoader:
@@ -55,6 +55,24 @@ def test_an_environment_changes_only_how_it_runs(env):
 def test_the_environments_do_differ_in_how_they_run():
     devices = {env: resolved(env)["execution"].get("device") for env in ("local_mps", "colab_a100", "base")}
     assert devices == {"local_mps": "mps", "colab_a100": "cuda", "base": "auto"}
+
+
+def test_on_a_cluster_the_environment_names_the_server_that_tracks_runs(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example:5000")
+    servers = {env: loader(env)["mlflow"]["server"]["mlflow_tracking_uri"] for env in ("base", "cluster")}
+    assert servers == {"base": f"sqlite:///{CONF.parent}/mlflow.db", "cluster": "https://mlflow.example:5000"}
+    kept = loader("cluster")["mlflow"]["tracking"]["experiment"]["create_experiment_kwargs"]
+    assert kept == {"artifact_location": None}
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert loader("cluster")["mlflow"] == loader("base")["mlflow"]
+
+
+def test_a_server_with_a_password_in_its_address_is_refused_without_repeating_it(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://user:correct-horse@mlflow.example")
+    with pytest.raises(Exception, match="MLFLOW_TRACKING_URI must hold no credentials") as told:
+        loader("cluster")["mlflow"]
+    assert "correct-horse" not in str(told.value)
+    assert "MLFLOW_TRACKING_PASSWORD" in (user_fault(told.value) or "")
 
 
 def test_a_device_named_on_the_command_line_outranks_the_environment():

@@ -70,6 +70,8 @@ class BatchRequest(Record):
         As torch names it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
     precision : str
         ``fp32``, or ``bf16`` or ``fp16`` (autocast).
+    n_sharing : int
+        Trainings that share the device's memory evenly, this one included.
     """
 
     config: ModelConfig
@@ -79,6 +81,7 @@ class BatchRequest(Record):
     effective_batch_size: PositiveInt = 128
     device: str = "cpu"
     precision: Precision = "fp32"
+    n_sharing: PositiveInt = 1
 
     @field_validator("device")
     @classmethod
@@ -109,6 +112,7 @@ def choose_batch(
     effective_batch_size: int = 128,
     device: str = "cpu",
     precision: Precision = "fp32",
+    n_sharing: int = 1,
 ) -> BatchConfig:
     """Return the batch configuration of ``provider``.
 
@@ -117,7 +121,7 @@ def choose_batch(
     provider : str
         ``measured`` (memory model, then one real step on the device) or ``table`` (by size alone; it looks
         at neither the device nor the windows).
-    config, n_features, context_length, n_outputs, effective_batch_size, device, precision
+    config, n_features, context_length, n_outputs, effective_batch_size, device, precision, n_sharing
         See `BatchRequest`.
 
     Raises
@@ -135,6 +139,7 @@ def choose_batch(
         "effective_batch_size": effective_batch_size,
         "device": device,
         "precision": precision,
+        "n_sharing": n_sharing,
     }
     return _PROVIDERS[provider](BatchRequest.read(fields))
 
@@ -177,7 +182,8 @@ def table_batch(*, d_model: int, n_layers: int, effective_batch_size: int = 128)
 def measured_batch(request: BatchRequest) -> BatchConfig:
     """Return the largest halving of the effective batch that fits the device.
 
-    The memory model rules out what cannot fit; then one training step of the real model is run, and halved
+    Of several trainings that share it each has an even part of what was free when the first asked. The memory
+    model rules out what cannot fit; then one training step of the real model is run, and halved
     again for as long as the device runs out of memory. Where not even one window fits, the same is done with
     activation checkpointing. On a CPU with plenty of free memory the model's word is enough. The answer is
     kept for the life of the process.
@@ -234,18 +240,27 @@ def _halve_until(fits: Callable[[int], bool], micro: int) -> int:
 
 
 def _predicted_to_fit(request: BatchRequest, micro: int, *, activation_checkpointing: bool) -> bool:
+    return _predicted(request, micro, activation_checkpointing) <= _HEADROOM * _allowed_bytes(request)
+
+
+def _allowed_bytes(request: BatchRequest) -> float:
+    """Bytes that one of several trainings may take: an even share of what was free before the first began."""
     from finscale.archgrid.probe import free_bytes
 
-    return _predicted(request, micro, activation_checkpointing) <= _HEADROOM * free_bytes(request.device)
+    free = free_bytes(request.device)
+    if request.n_sharing == 1:
+        return free
+    at_first = _free_at_first.setdefault(request.device, free)
+    return min(free, at_first / request.n_sharing)
+
+
+_free_at_first: dict[str, float] = {}
 
 
 def _is_plainly_small(request: BatchRequest, micro: int, checkpointing: bool) -> bool:
     """On a CPU the memory model is within 25 %; a step there costs time that running trials need."""
-    from finscale.archgrid.probe import free_bytes
-
     on_cpu = request.device.startswith("cpu")
-    predicted = _predicted(request, micro, checkpointing)
-    return on_cpu and predicted <= _PLAINLY_SMALL * free_bytes(request.device)
+    return on_cpu and _predicted(request, micro, checkpointing) <= _PLAINLY_SMALL * _allowed_bytes(request)
 
 
 def _predicted(request: BatchRequest, micro: int, checkpointing: bool) -> int:
@@ -260,10 +275,9 @@ def _predicted(request: BatchRequest, micro: int, checkpointing: bool) -> int:
 
 
 def _too_large(request: BatchRequest) -> Fault:
-    from finscale.archgrid.probe import free_bytes
-
-    needed = _predicted(request, 1, _ways(request.config)[-1]) / 2**30
-    got = f"{needed:.2f} GiB predicted for one window and {free_bytes(request.device) / 2**30:.2f} GiB free"
+    needed, free = _predicted(request, 1, _ways(request.config)[-1]), _allowed_bytes(request)
+    shared = f" for each of {request.n_sharing} trainings" if request.n_sharing > 1 else ""
+    got = f"{needed / 2**30:.2f} GiB predicted for one window and {free / 2**30:.2f} GiB free{shared}"
     return Fault("model", f"fit {request.device}", got, "choose a smaller budget or a larger device")
 
 

@@ -4,14 +4,18 @@ The cluster is the one at ``RAY_ADDRESS``; without that a local one is started. 
 a cluster that we start has no dashboard and listens on loopback alone.
 """
 
+import contextlib
 import importlib.util
 import logging
 import os
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from finscale.core.errors import Fault
+from finscale.runtime.shared_store import SharedStore
+from finscale.runtime.staging import StagedExecutor
 from finscale.search.config import SearchConfig
 from finscale.search.executors import Executor, OnReport
 from finscale.search.run import local_executor
@@ -33,8 +37,14 @@ def make_executor(
     on_report: OnReport,
     should_stop: Callable[[], bool],
     should_pause: Callable[[], bool],
+    shared: str | None = None,
 ) -> Executor:
     """Return what runs the attempts of a search (a `finscale.search.run.MakeExecutor`).
+
+    Parameters
+    ----------
+    shared : str or None
+        Address of the store through which nodes read and write (``paths.shared``).
 
     Raises
     ------
@@ -46,13 +56,16 @@ def make_executor(
     require_cluster(config)
     from finscale.runtime.ray_executor import RayExecutor
 
-    n_places = connect(config)
-    return RayExecutor(
+    n_places, store = connect(config), None if shared is None else SharedStore(shared)
+    hands = RayExecutor(
         n_slots=config.n_workers or n_places,
+        n_processes=config.n_processes,
         n_gpus=config.n_gpus,
         on_report=on_report,
         should_pause=should_pause,
+        store=store,
     )
+    return hands if store is None else StagedExecutor(hands, store)
 
 
 def require_cluster(config: SearchConfig) -> str:
@@ -89,18 +102,32 @@ def _require_answer(address: str) -> None:
 def connect(config: SearchConfig) -> int:
     """Connect this process once; return how many attempts the cluster has room for."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # we read the end of every task, but for those that we end
+    os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"
     import ray
 
     from finscale.runtime.ray_executor import n_places
 
     if not ray.is_initialized():
-        _join(config)
-    found = n_places(n_gpus=config.n_gpus)
+        with _sigterm_kept():
+            _join(config)
+    found = n_places(n_gpus=config.n_gpus, n_processes=config.n_processes)
     if found == 0:
-        rule = f"have a node with a CPU and {config.n_gpus:g} GPUs"
+        room = f"a node with a CPU and {config.n_gpus:g} GPUs"
+        rule = f"have {room}" if config.n_processes == 1 else f"have {config.n_processes} times {room}"
         got = {name: count for name, count in ray.cluster_resources().items() if name in ("CPU", "GPU")}
-        raise Fault("the Ray cluster", rule, got, "add such a node, or set hpo.n_gpus=0")
+        remedy = "set hpo.n_gpus=0" if config.n_processes == 1 else "set a smaller hpo.n_processes"
+        raise Fault("the Ray cluster", rule, got, f"add such a node, or {remedy}")
     return found
+
+
+@contextlib.contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Put back what answers SIGTERM, which ray.init replaces: with us the first one saves."""
+    ours = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(ours) and signal.getsignal(signal.SIGTERM) is not ours:
+        signal.signal(signal.SIGTERM, ours)
 
 
 def _join(config: SearchConfig) -> None:
@@ -116,7 +143,7 @@ def _join(config: SearchConfig) -> None:
     _logger.warning("%s is not set: starting a local Ray cluster on this machine", _VARIABLE)
     ray.init(
         address="local",
-        num_cpus=config.n_workers,
+        num_cpus=config.n_workers and config.n_workers * config.n_processes,
         object_store_memory=_OBJECTS_BYTES,
         include_dashboard=False,
         log_to_driver=False,

@@ -2,9 +2,9 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from finscale.archgrid.base import DIMENSIONS, FAMILIES, GridConfig, grid_base
 from finscale.core.budgets import Cell, parse_budget, parse_horizon
@@ -12,6 +12,7 @@ from finscale.core.config import Record
 from finscale.core.errors import Fault, FinscaleError, raise_faults, suggest
 from finscale.longcontext.config import read_block
 from finscale.longcontext.context_sweep import ContextSweepConfig
+from finscale.runtime.shared_store import check_address
 from finscale.search.config import SearchConfig
 from finscale.search.space import SearchSpace
 from finscale.training.config import ExecutionConfig, SharedTraining
@@ -40,16 +41,36 @@ _FILE_KEYS = ("paths", "sweep", "grid", "model", "execution", "experiments", "fe
 
 
 class Paths(Record):
-    """Where the run's files live."""
+    """Where the run's files live.
+
+    Parameters
+    ----------
+    data : str
+        Folder of everything that a run reads and writes.
+    shared : str or None
+        Address (``s3://bucket/prefix``, ``file:///mnt/shared``) through which windows and trials reach the
+        nodes of a cluster that do not see ``data``. None: all of them see it.
+    """
 
     data: str
+    shared: Annotated[str, AfterValidator(check_address)] | None = None
 
 
 class SweepSettings(Record):
-    """The cells of a sweep."""
+    """The cells of a sweep.
+
+    Parameters
+    ----------
+    budgets, horizons : tuple of str, tuple of int
+        Every budget is run at every horizon.
+    at_once : int
+        Cells that run at the same time, each in a process of its own. One machine then trains ``at_once``
+        times ``hpo.n_workers`` attempts, at most one per core; on a Ray cluster cells share its room.
+    """
 
     budgets: tuple[str, ...] = Field(min_length=1)
     horizons: tuple[int, ...] = Field(min_length=1)
+    at_once: int = Field(default=1, ge=1)
 
 
 class GridSettings(Record):

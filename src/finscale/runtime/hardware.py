@@ -88,14 +88,19 @@ class Hardware:
         self._since, self._readings = datetime.now(UTC), list[Reading]()
 
     def watch(self, execution: ExecutionConfig, log: Path) -> None:
-        """Look at the sensors from now on, in a thread of its own, and write to ``log``."""
+        """Look at the sensors from now on, in a thread of its own, and write to ``log``.
+
+        Returns once they were read, so that work on a hot machine pauses before it begins; sensors that hang
+        are waited for 5 s.
+        """
         self.rest()
         self._forget()
         self._execution, self._log = execution, log
         self._row_due = self._clock() + execution.hardware_every_s
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(self._ended,), daemon=True)
+        self._ended, has_looked = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(self._ended, has_looked), daemon=True)
         self._thread.start()
+        has_looked.wait(_PATIENCE_S)
 
     def rest(self) -> None:
         """End the thread, and write what it has seen since the last row."""
@@ -162,9 +167,10 @@ class Hardware:
         spans = zip(*instants, strict=True)
         return pd.array([_hottest(log, began, ended) for began, ended in spans], dtype="Float64")
 
-    def _run(self, ended: threading.Event) -> None:
+    def _run(self, ended: threading.Event, has_looked: threading.Event) -> None:
         while not ended.is_set():
             self.look()
+            has_looked.set()
             ended.wait(LOOK_EVERY_S)
 
     def _read(self) -> Reading:

@@ -48,7 +48,8 @@ class ProjectHooks:
                 lengths_of(group(parameters, "context_sweep"), model, context_length=length)
             preflight.require_device(group(parameters, "execution"), environment=run_params["env"])
         if any(preflight.SEARCHES in node.tags for node in pipeline.nodes):
-            preflight.require_workers(group(catalog.load("parameters"), "hpo"))
+            parameters = catalog.load("parameters")
+            preflight.require_workers(group(parameters, "hpo"), group(parameters, "paths"))
 
     @hook_impl
     def before_node_run(self, node: Node, catalog: CatalogProtocol) -> None:

@@ -1,6 +1,7 @@
 """Pre-flight: what would stop a long run later is found before it starts. Each check has a remedy."""
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +14,7 @@ import psutil
 from finscale.core.budgets import parse_budget
 from finscale.core.errors import Fault, FinscaleError, raise_faults, user_fault
 from finscale.models.config import AnyConfig, parse_model_config
-from finscale.runtime.definition import group
+from finscale.runtime.definition import Paths, group
 from finscale.search.config import SearchConfig
 from finscale.training.config import ExecutionConfig, resolve_device
 from finscale.windows.experiment import ExperimentConfig
@@ -66,18 +67,32 @@ def require_device(execution: ExecutionConfig, *, environment: str | None) -> st
         raise Fault(fault.subject, fault.rule, fault.got, remedy) from None
 
 
-def require_workers(hpo: SearchConfig) -> str:
-    """Return where trials run and where their studies are kept.
+def require_workers(hpo: SearchConfig, paths: Paths) -> str:
+    """Return where trials run, what they read and write, and where their studies are kept.
 
     Raises
     ------
-    Fault
-        When the cluster or the database does not answer.
+    FinscaleError
+        When the cluster, one of its nodes, the shared store or the database is not as a search needs it.
     """
     from finscale.runtime.cluster import require_cluster
     from finscale.search.database import require_database
 
-    return f"{require_cluster(hpo)}; studies in {require_database()}"
+    found = [require_cluster(hpo)]
+    if hpo.executor == "ray":
+        found += _require_reach(hpo, paths)
+    return "; ".join([*found, f"studies in {require_database()}"])
+
+
+def _require_reach(hpo: SearchConfig, paths: Paths) -> list[str]:
+    """Ask the shared store, and then every node of a cluster that runs; none is started for that."""
+    from finscale.runtime.cluster_checks import require_nodes
+    from finscale.runtime.shared_store import require_store
+
+    found = [require_store(paths.shared)] if paths.shared is not None else []
+    if os.environ.get("RAY_ADDRESS"):
+        found.append(require_nodes(hpo, data=Path(paths.data), shared=paths.shared))
+    return found
 
 
 def require_trainable(definition: ExperimentConfig, model: AnyConfig) -> str:
@@ -125,7 +140,7 @@ def preflight(
     checks: list[tuple[str, Callable[[], str]]] = [
         ("device", lambda: require_device(execution, environment=environment)),
         ("task", lambda: require_trainable(group(parameters, "definition"), model)),
-        ("workers", lambda: require_workers(group(parameters, "hpo"))),
+        ("workers", lambda: require_workers(group(parameters, "hpo"), group(parameters, "paths"))),
         ("free memory", _memory),
         ("free disk", lambda: _disk(data)),
         ("data folder writable", lambda: _writable(data)),

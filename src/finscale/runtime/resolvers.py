@@ -1,8 +1,10 @@
 """OmegaConf resolvers used by conf/: they validate and normalise before a path is formed."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from kedro.utils import find_kedro_project
 
@@ -43,6 +45,26 @@ def reproduced(run_spec: str | None) -> str:
     return "reproduced_" if run_spec else ""
 
 
+def tracking_server(otherwise: str | None) -> str | None:
+    """Return the MLflow server that ``MLFLOW_TRACKING_URI`` names, or something else where it is not set.
+
+    Raises
+    ------
+    Fault
+        When it holds a password; the message does not repeat it.
+    """
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    if named and "@" in urlsplit(named).netloc:
+        rule, remedy = "hold no credentials", "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        raise Fault("MLFLOW_TRACKING_URI", rule, "an address with some", remedy)
+    return named or otherwise
+
+
+def tracked_files(otherwise: str) -> str | None:
+    """Return where MLflow keeps files: a server named by ``MLFLOW_TRACKING_URI`` knows by itself."""
+    return None if os.environ.get("MLFLOW_TRACKING_URI") else otherwise
+
+
 def native_precision() -> str:
     """Return ``bf16`` where this machine computes in it natively, else ``fp32``.
 
@@ -62,4 +84,6 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
     "data_folder": data_folder,
     "reproduced": reproduced,
     "native_precision": native_precision,
+    "tracking_server": tracking_server,
+    "tracked_files": tracked_files,
 }

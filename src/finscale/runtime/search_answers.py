@@ -1,4 +1,4 @@
-"""What a search would be, and whether a study is whole, as a person reads it on the console."""
+"""What a search would be, what a sweep would cost, whether a study is whole: as a person reads it."""
 
 from collections.abc import Iterator
 
@@ -6,12 +6,15 @@ from rich import get_console
 from rich.table import Table
 
 from finscale.core.budgets import Cell
+from finscale.runtime.sweep_cost import SweepCost
+from finscale.search.forecast import Span
 from finscale.search.survey import Survey
 from finscale.search.verification import Verification
 
 __all__ = ["print_survey", "print_verification"]
 
 _MIB = 2**20
+_UNITS = ((3600, "h"), (60, "min"), (1, "s"))
 
 
 def print_survey(survey: Survey, cell: Cell) -> None:
@@ -27,6 +30,57 @@ def print_survey(survey: Survey, cell: Cell) -> None:
 def print_verification(found: Verification, cell: Cell) -> None:
     """Print how many trials a study has, by state and by kind, and how many of its extremes."""
     _print_table(f"Study of {cell.id}", _study_lines(found))
+
+
+def print_plan(cost: SweepCost) -> None:
+    """Print a row per cell, the totals, and what they rest on."""
+    heads = ("cell", "grid", "trials left", "seeds left", "search", "training", "memory", "speed from")
+    table = Table(*heads, title="What the sweep would cost", title_justify="left")
+    for forecast in cost.forecasts:
+        table.add_row(
+            forecast.cell,
+            f"{forecast.n_grid:,}",
+            f"{forecast.n_left} of {forecast.n_trials}",
+            str(forecast.n_trainings),
+            _span(cost.search(forecast)),
+            _span(cost.final(forecast)),
+            f"{_memory(forecast.trial_bytes)} / {_memory(forecast.final_bytes)}",
+            f"{forecast.source}; {forecast.epochs:.3g} epochs",
+        )
+    console = get_console()
+    console.print(table)
+    for line in _plan_lines(cost):
+        console.print(line, highlight=False)
+
+
+def _plan_lines(cost: SweepCost) -> Iterator[str]:
+    forecasts, precision = cost.forecasts, cost.execution.precision
+    n_trials, n_trainings = (sum(getattr(f, name) for f in forecasts) for name in ("n_left", "n_trainings"))
+    together = f"{cost.at_once} cell{'s' * (cost.at_once > 1)} x {cost.n_places} = {cost.n_attempts} at once"
+    yield f"In all {n_trials:,} trials and {n_trainings:,} final trainings, {together}: {_span(cost.total)}"
+    if cost.n_gpus:
+        gpu_hours = cost.total * cost.n_gpus
+        yield f"{cost.n_gpus:g} GPU{'s' * (cost.n_gpus > 1)}: {_span(gpu_hours)} of GPU time"
+    attempt = f"Memory of one attempt on {cost.device} in {precision}: largest trial / final training"
+    yield f"{attempt}. {_peak(cost)}"
+    yield from cost.notes()
+
+
+def _peak(cost: SweepCost) -> str:
+    """What attempts that share a device take of it together, if they were the largest."""
+    largest = max(forecast.trial_bytes for forecast in cost.forecasts)
+    if cost.n_sharing == 1:
+        return "Attempts have a device each."
+    return f"{cost.n_sharing} share a device: {_memory(largest * cost.n_sharing)} at most."
+
+
+def _span(span: Span) -> str:
+    """The expected time and its range; all in one unit, that of the expected."""
+    if not span.most:
+        return "none"
+    size, unit = next((s, u) for s, u in _UNITS if span.expected >= s or s == 1)
+    least, expected, most = (f"{seconds / size:.3g}" for seconds in (span.least, span.expected, span.most))
+    return f"{expected} {unit} ({least} to {most})"
 
 
 def _print_table(title: str, lines: Iterator[tuple[str, str]]) -> None:

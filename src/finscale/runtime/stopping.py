@@ -84,11 +84,15 @@ class Stopper:
         if self.requested():
             raise Interrupted(saved, self.exit_code)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def request(self, number: int) -> None:
+        """Do as on that signal: ask for a stop; asked once more, exit at once."""
         if self._signal is not None:
             os._exit(128 + number)
         self._signal = number
         print("\nStopping: saving at the next step (once more exits at once).", file=sys.stderr, flush=True)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.request(number)
 
 
 STOP = Stopper()

@@ -1,155 +1,100 @@
 """Every cell of the experiment matrix: one Kedro session and one MLflow run per cell, resumable.
 
 A cell whose work is finished costs a second (its search and seeds are found complete); a cell that fails
-is reported and the rest goes on; the verdict is drawn once, over whatever cells exist.
+is reported and the rest goes on; the verdict is drawn once, over whatever cells exist. Several cells at once
+are processes beside each other, and leave the records that they leave one after another.
 """
 
-import logging
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+import contextlib
+from collections.abc import Callable, Generator, Sequence
 
-from kedro.framework.session import KedroSession
 from rich import get_console
 from rich.table import Table
 
-from finscale.core.budgets import Cell, cells_of
-from finscale.core.errors import Answered, Interrupted, user_fault
-from finscale.features.prepare import prepare_bars
-from finscale.runtime.definition import group
-from finscale.runtime.preflight import Check, preflight, require
+from finscale.core.errors import Interrupted
+from finscale.runtime.cell_processes import CellWork, run_side_by_side
+from finscale.runtime.cell_runs import CellOutcome, run_cell
+from finscale.runtime.matrix import Matrix
 from finscale.runtime.progress import track
-from finscale.runtime.resolvers import project_root
-from finscale.runtime.runner import ContentRunner
 from finscale.runtime.stopping import STOP
 
-__all__ = ["CellOutcome", "run_sweep"]
+__all__ = ["run_sweep"]
 
-logger = logging.getLogger(__name__)
-_PER_CELL = ("arch_grid", "hpo", "training")
-_ONCE = ("scaling_analysis",)
+_Ended = Generator[tuple[CellWork, CellOutcome]]
 
 
-@dataclass(frozen=True)
-class CellOutcome:
-    """How one cell of a sweep ended."""
-
-    cell: str
-    status: Literal["done", "answered", "failed", "stopped"]
-    seconds: float
-    message: str = ""
-
-
-def run_sweep(
-    *,
-    env: str | None,
-    pipelines: Sequence[str],
-    budgets: Sequence[str],
-    horizons: Sequence[str],
-    from_cell: str | None,
-    params: Mapping[str, Any],
-) -> bool:
-    """Check, run every cell, draw the verdict, print the table. Return whether any cell failed.
+def run_sweep(matrix: Matrix) -> bool:
+    """Run every cell, draw the verdict, print the table. Return whether any cell failed.
 
     Raises
     ------
-    FinscaleError
-        When pre-flight finds something, before any cell is run.
     Interrupted
         When a signal or a STOP file ended the sweep; finished cells stay finished.
     """
-    per_cell = [name for name in pipelines if name not in _ONCE] if pipelines else list(_PER_CELL)
-    once = [name for name in pipelines if name in _ONCE] if pipelines else list(_ONCE)
-    context = _context(env, params)
-    matrix = group(context.params, "sweep")
-    cells = cells_of(budgets or matrix.budgets, horizons or matrix.horizons, from_cell=from_cell)
-    _check(context, cells)
-    outcomes: list[CellOutcome] = []
-    with track("Cells", len(cells)) as tracker:
-        for cell in cells if per_cell else []:
-            outcomes.append(_run_cell(cell, per_cell, env, params))
-            tracker.advance(f"{cell.id} {outcomes[-1].status}")
-            if outcomes[-1].status == "stopped" or _stop_file():
-                break
-    stopped = len(outcomes) < len(cells) and bool(per_cell)
+    outcomes = _run_cells(matrix) if matrix.per_cell else []
+    is_cut = bool(matrix.per_cell) and len(outcomes) < len(matrix.cells)
     only_asked = any(outcome.status == "answered" for outcome in outcomes)
-    if once and not only_asked and not STOP.requested():
-        outcomes.append(_analyse(cells[0], once, env, params))
+    if matrix.once and not only_asked and not STOP.requested():
+        outcomes.append(_analyse(matrix))
     _print_summary(outcomes)
     STOP.raise_if_requested("Sweep stopped; finished cells and trials are kept.")
-    if stopped:
+    if is_cut:
         raise Interrupted(f"Sweep ended by {STOP.stop_file}; delete the file to go on.", 0)
     return any(outcome.status == "failed" for outcome in outcomes)
 
 
-def _context(env: str | None, params: Mapping[str, Any]) -> Any:
-    with KedroSession.create(
-        project_root(), env=env, runtime_params=dict(params), save_on_close=False
-    ) as session:
-        return session.load_context()
+def _run_cells(matrix: Matrix) -> list[CellOutcome]:
+    """Run one cell after another, or several at once; after a stop no other begins."""
+    outcomes: list[CellOutcome] = []
+
+    def may_begin() -> bool:
+        is_stopped = any(outcome.status == "stopped" for outcome in outcomes) or STOP.requested()
+        return not is_stopped and not (outcomes and _stop_file())
+
+    works = [
+        CellWork(cell, matrix.per_cell, matrix.env, matrix.cell_params, matrix.console(cell))
+        for cell in matrix.cells
+    ]
+    is_alone = matrix.at_once == 1
+    ended = _one_by_one(matrix, works, may_begin) if is_alone else _side_by_side(matrix, works, may_begin)
+    with track("Cells", len(works)) as tracker, contextlib.closing(ended):
+        for work, outcome in ended:
+            outcomes.append(outcome)
+            tracker.advance(f"{outcome.cell} {outcome.status}", log=is_alone)
+            if not is_alone:
+                _say(f"{outcome.cell} {outcome.status} after {outcome.seconds:.0f} s: {work.console}")
+    return outcomes
 
 
-def _check(context: Any, cells: Sequence[Cell]) -> None:
-    """Pre-flight: print what was found, raise what would stop the sweep later."""
-    checks = preflight(
-        context.params,
-        budgets=[cell.budget for cell in cells],
-        load_bars=lambda: _bars(context),
-        environment=context.env,
+def _one_by_one(matrix: Matrix, works: Sequence[CellWork], may_begin: Callable[[], bool]) -> _Ended:
+    """Run cells in this process."""
+    for work in works:
+        if not may_begin():
+            return
+        yield work, run_cell(work.cell, work.pipelines, work.env, matrix.params)
+
+
+def _side_by_side(matrix: Matrix, works: Sequence[CellWork], may_begin: Callable[[], bool]) -> _Ended:
+    return run_side_by_side(
+        works,
+        at_once=matrix.at_once,
+        may_begin=may_begin,
+        must_stop=STOP.requested,
+        on_begin=lambda work: _say(f"{work.cell.id} began"),
     )
-    get_console().print(_check_table(checks))
-    require(checks)
 
 
-def _bars(context: Any) -> Any:
-    data = group(context.params, "definition").data
-    return prepare_bars(
-        context.catalog.load("bars"), name="bars", timescale=data.timescale, start=data.start, end=data.end
-    )
+def _say(line: str) -> None:
+    get_console().print(line, highlight=False, soft_wrap=True)
 
 
-def _run_cell(cell: Cell, names: Sequence[str], env: str | None, params: Mapping[str, Any]) -> CellOutcome:
-    started = time.monotonic()
-    runtime_params = {**params, "budget": cell.budget, "horizon": cell.horizon}
-    try:
-        with KedroSession.create(
-            project_root(), env=env, runtime_params=runtime_params, save_on_close=False
-        ) as session:
-            session.run(pipeline_names=list(names), runner=ContentRunner())
-    except Answered as answer:
-        return CellOutcome(cell.id, "answered", time.monotonic() - started, str(answer))
-    except Interrupted as stop:
-        return CellOutcome(cell.id, "stopped", time.monotonic() - started, str(stop))
-    except Exception as error:
-        fault = user_fault(error)
-        if fault is None:
-            logger.exception("Cell %s failed; the sweep goes on", cell.id)
-        else:
-            logger.error("Cell %s failed; the sweep goes on: %s", cell.id, fault)
-        return CellOutcome(
-            cell.id, "failed", time.monotonic() - started, (fault or str(error)).splitlines()[0]
-        )
-    return CellOutcome(cell.id, "done", time.monotonic() - started)
-
-
-def _analyse(cell: Cell, names: Sequence[str], env: str | None, params: Mapping[str, Any]) -> CellOutcome:
-    outcome = _run_cell(cell, names, env, params)
+def _analyse(matrix: Matrix) -> CellOutcome:
+    outcome = run_cell(matrix.cells[0], matrix.once, matrix.env, matrix.params)
     return CellOutcome("verdict", outcome.status, outcome.seconds, outcome.message)
 
 
 def _stop_file() -> bool:
-    return STOP.stop_file is not None and Path(STOP.stop_file).exists()
-
-
-def _check_table(checks: Sequence[Check]) -> Table:
-    table = Table("pre-flight", "verdict", "found")
-    for check in checks:
-        table.add_row(
-            check.name, "[red]fail" if check.fault else "[green]pass", str(check.fault or check.found)
-        )
-    return table
+    return STOP.stop_file is not None and STOP.stop_file.exists()
 
 
 def _print_summary(outcomes: Sequence[CellOutcome]) -> None:

@@ -12,6 +12,7 @@ from finscale.runtime.stopping import STOP
 from finscale.search.config import SearchConfig
 from finscale.search.executors import once_resumed
 from finscale.search.finals import train_side_by_side
+from finscale.search.planner import require_processes
 from finscale.training.config import ExecutionConfig
 from finscale.training.run_inputs import bar_facts, save_inputs
 from finscale.training.run_spec import RunSpec
@@ -33,6 +34,7 @@ def train_all(
     bars: pd.DataFrame,
     execution: ExecutionConfig,
     hpo: SearchConfig,
+    shared: str | None,
     kind: str = "final",
     on_run: Callable[[SeedRun], None] = lambda run: None,
 ) -> list[SeedRun]:
@@ -46,6 +48,8 @@ def train_all(
         In order; ``windows_folder`` holds them.
     bars : DataFrame
         Prepared bars, of which each training records what scores new ones.
+    shared : str or None
+        Address of the store through which nodes of a cluster read and write (``paths.shared``).
     kind : str
         Of the trainings, as trackers file them.
     on_run : callable
@@ -56,9 +60,11 @@ def train_all(
     Interrupted
         When asked to stop; checkpoints hold what was reached.
     """
+    require_processes(hpo, execution, models=[spec.model.model_dump() for spec in specs])
     waiting = [pair for pair in zip(specs, folders, strict=True) if finished_run(pair[1], pair[0]) is None]
-    if hpo.executor != "inline" and len(waiting) > 1:
-        _train_side_by_side(waiting, windows_folder, execution, hpo)
+    apart = hpo.executor != "inline" and (hpo.n_processes > 1 or len(waiting) > 1)
+    if waiting and apart:
+        _train_side_by_side(waiting, windows_folder, execution, hpo, shared)
     facts, runs = bar_facts(bars), []
     for spec, folder in zip(specs, folders, strict=True):
         run = _train(spec, folds[spec.fold], folder, execution)
@@ -82,6 +88,7 @@ def _train_side_by_side(
     windows_folder: Path,
     execution: ExecutionConfig,
     hpo: SearchConfig,
+    shared: str | None,
 ) -> None:
     """Use all worker slots; each training's record is then found finished."""
     specs = [spec for spec, _ in waiting]
@@ -89,7 +96,7 @@ def _train_side_by_side(
     asked = {"should_stop": STOP.requested, "should_pause": STOP.should_pause}
     with (
         SeedsListener(cell, specs) as listener,
-        make_executor(hpo, on_report=listener, **asked) as executor,
+        make_executor(hpo, on_report=listener, shared=shared, **asked) as executor,
     ):
         is_done = train_side_by_side(
             specs,

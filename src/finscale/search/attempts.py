@@ -2,6 +2,7 @@
 
 The same code runs in the driver's process (inline) and in a child. A final outcome is written beside the
 trial's checkpoints before anyone is told, so that a driver killed between the two trains nothing twice.
+Of an attempt of several processes (`finscale.search.groups`) each runs this; the leader alone writes.
 """
 
 import fcntl
@@ -15,12 +16,12 @@ from typing import Any, Protocol
 
 from finscale.core.errors import Fault, FinscaleError
 from finscale.core.files import read_json, write_json, write_text
+from finscale.search.groups import Member
 from finscale.search.outcomes import TrialOutcome, of_exception, read_outcome
 
 __all__ = ["Job", "TrialFunction", "resolve", "run_attempt"]
 
 _OUTCOME_FILE = "outcome.json"
-_FAILURE_FILE = "failure.txt"
 
 
 class TrialFunction(Protocol):
@@ -28,7 +29,8 @@ class TrialFunction(Protocol):
 
     ``payload`` holds JSON values; ``directory`` belongs to the trial alone, over all its attempts;
     ``should_stop`` is asked at every step, and True means checkpoint and return ``{"outcome": "stopped"}``;
-    ``report`` takes JSON values for whoever watches. Returns the fields of a `TrialOutcome`.
+    ``report`` takes JSON values for whoever watches. Returns the fields of a `TrialOutcome`. Of several
+    processes each calls it: the leader (`finscale.search.groups.leads`) alone writes, and is complete last.
     """
 
     def __call__(
@@ -57,6 +59,8 @@ class Job:
         Import path ``module:function`` of a `TrialFunction`.
     payload, directory
         Its arguments.
+    member : Member or None
+        Which of the processes of this attempt is meant; None of an attempt of one.
     """
 
     number: int
@@ -64,6 +68,12 @@ class Job:
     function: str
     payload: dict[str, Any]
     directory: Path
+    member: Member | None = None
+
+    @property
+    def follows(self) -> bool:
+        """Whether another process leads the attempt."""
+        return self.member is not None and self.member.rank > 0
 
 
 def resolve(path: str) -> TrialFunction:
@@ -81,15 +91,26 @@ def run_attempt(
 ) -> TrialOutcome:
     """Run one attempt to its typed outcome; exceptions become outcomes, KeyboardInterrupt apart."""
     job.directory.mkdir(parents=True, exist_ok=True)
+    if job.follows:
+        return _saved_outcome(job) or _run_function(job, should_stop, _unheard)
     with _sole_user(job.directory):
         saved = _saved_outcome(job)
         if saved is not None:
             return saved
         outcome = _run_function(job, should_stop, report)
-        if outcome.is_final:
+        if _may_be_saved(job, outcome):
             content = {"identity": job.identity, **outcome.model_dump(mode="json")}
             write_json(job.directory / _OUTCOME_FILE, content)
         return outcome
+
+
+def _may_be_saved(job: Job, outcome: TrialOutcome) -> bool:
+    """Whether it is the attempt's end, whatever becomes of the other processes."""
+    return outcome.is_final if job.member is None else outcome.outcome == "complete"
+
+
+def _unheard(values: Mapping[str, Any]) -> None:
+    """Report to nobody."""
 
 
 @contextmanager
@@ -122,5 +143,9 @@ def _run_function(
         return read_outcome(dict(returned))
     # whatever a trial raises ends that trial and not the search
     except Exception as error:
-        write_text(job.directory / _FAILURE_FILE, traceback.format_exc())
+        write_text(job.directory / _failure_file(job), traceback.format_exc())
         return of_exception(error)
+
+
+def _failure_file(job: Job) -> str:
+    return f"failure_{job.member.rank}.txt" if job.member and job.follows else "failure.txt"

@@ -1,5 +1,6 @@
 """How one cell is searched. What is searched (the space) decides the study; the rest may change on resume."""
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -56,9 +57,12 @@ class SearchConfig(Record):
     n_workers : int or None
         Attempts that train at the same time; None is 2 for ``process``, 1 for ``inline``, and for ``ray`` as
         many as the cluster has room for when the search begins.
+    n_processes : int
+        That train one attempt together, one device each, under ``execution.strategy`` ddp or fsdp; those of
+        ``ray`` may lie on several nodes.
     n_gpus : float
-        Of ``ray``: GPUs that an attempt claims beside its one CPU; several attempts share one by claiming a
-        fraction each.
+        Of ``ray``: GPUs that each process of an attempt claims beside its one CPU; several attempts share one
+        by claiming a fraction each.
     batch_provider : {"measured", "table"}
         Who advises a trial's micro-batch; after an OOM it is halved, whoever advised it.
     max_failures : int
@@ -90,6 +94,7 @@ class SearchConfig(Record):
     execution: Literal["asynchronous", "deterministic_batches"] = "asynchronous"
     executor: Literal["process", "inline", "ray"] = "process"
     n_workers: Annotated[int, Field(ge=1)] | None = None
+    n_processes: int = Field(default=1, ge=1)
     n_gpus: float = Field(default=0, ge=0, le=1)
     batch_provider: BatchProvider = "measured"
     max_failures: int = Field(default=10, ge=0)
@@ -128,6 +133,16 @@ class SearchConfig(Record):
         return self
 
     @model_validator(mode="after")
+    def _several_processes_are_apart(self) -> Self:
+        if self.n_processes > 1 and self.executor == "inline":
+            remedy = "set hpo.executor=process, or leave n_processes out"
+            raise Fault("hpo.n_processes", "be 1 where hpo.executor is inline", self.n_processes, remedy)
+        if self.n_processes > 1 and 0 < self.n_gpus < 1:
+            rule = f"be 0 or 1 where hpo.n_processes is {self.n_processes}: each needs a GPU of its own"
+            raise Fault("hpo.n_gpus", rule, self.n_gpus, "set hpo.n_gpus=1")
+        return self
+
+    @model_validator(mode="after")
     def _pruning_needs_a_sampler_that_reads_it(self) -> Self:
         if self.pruner != "none" and self.sampler in _NOT_PRUNED:
             rule = f"not be {self.sampler} where trials are pruned: {_NOT_PRUNED[self.sampler]}"
@@ -138,6 +153,14 @@ class SearchConfig(Record):
     def n_slots(self) -> int | None:
         """Attempts that train at the same time; None where the cluster decides."""
         return self.n_workers or {"inline": 1, "process": 2, "ray": None}[self.executor]
+
+    @property
+    def n_sharing(self) -> int:
+        """Attempts that share a device and its memory; on nodes without GPUs, as many as run here."""
+        if self.executor != "ray":
+            return self.n_slots or 1
+        n_cores = os.cpu_count() or 1
+        return round(1 / self.n_gpus) if self.n_gpus else min(self.n_workers or n_cores, n_cores)
 
     def chosen_sampler(self, *, has_conditions: bool) -> Sampler:
         """Return what proposes, for a space with or without training dimensions that wait for others."""

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from finscale.search.groups import leads
 from finscale.training.checkpoint import clear_checkpoints
 from finscale.training.config import ExecutionConfig
 from finscale.training.event_log import logged
@@ -27,6 +28,7 @@ _RECORDED = (
     "device",
     "flags",
 )
+_EXECUTED = ("optimizer", "schedule", "precision", "strategy", "n_processes")
 
 
 def train_trial(
@@ -49,7 +51,8 @@ def train_trial(
         See `finscale.search.attempts.TrialFunction`; every epoch is reported.
     """
     spec = RunSpec.read({**payload["spec"], "batch": payload["batch"]}, subject="trial")
-    _forget_another_run(spec, directory)
+    if leads():
+        _forget_another_run(spec, directory)
     windows = load_windows(Path(payload["windows"]))
     result = train(
         spec,
@@ -59,7 +62,7 @@ def train_trial(
         on_event=logged(directory, lambda event: _report_epoch(event, report)),
         should_stop=should_stop,
     )
-    if result.outcome != "stopped":
+    if result.outcome != "stopped" and leads():
         clear_checkpoints(directory)
     return _outcome(result, n_rows=len(windows.origins["val_select"]))
 
@@ -77,7 +80,7 @@ def _report_epoch(event: Event, report: Callable[[Mapping[str, Any]], None]) -> 
 
 
 def _outcome(result: TrainingResult, *, n_rows: int) -> dict[str, Any]:
-    executed = result.executed.model_dump(mode="json", include={"optimizer", "schedule", "precision"})
+    executed = result.executed.model_dump(mode="json", include=set(_EXECUTED))
     metrics = {**result.model_dump(mode="json", include=set(_RECORDED)), **executed, "val_select_n": n_rows}
     batch = result.batch.model_dump() if result.batch else {}
     reason = "the loss is not finite" if result.outcome == "diverged" else ""

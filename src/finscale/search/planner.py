@@ -1,7 +1,7 @@
 """From a proposal to what a trial runs: its run specification, its file, its payload."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,11 @@ import pandas as pd
 
 from finscale.archgrid.batching import BatchConfig, BatchProvider, choose_batch, split_batch
 from finscale.core.budgets import Cell
-from finscale.core.errors import Fault
+from finscale.core.errors import Fault, raise_faults
 from finscale.core.hashing import content_hash
 from finscale.core.seeding import derive
 from finscale.models.config import ModelConfig, parse_model_config
+from finscale.search.config import SearchConfig
 from finscale.search.driver import TrialPlan, trial_directory
 from finscale.search.proposals import Proposal
 from finscale.search.space import SearchSpace
@@ -24,7 +25,7 @@ from finscale.windows.data import load_windows
 from finscale.windows.experiment import ExperimentConfig
 from finscale.windows.view import WindowView, view_windows
 
-__all__ = ["Planner", "identify", "training_config"]
+__all__ = ["Planner", "identify", "require_processes", "training_config"]
 
 _NEUTRAL: Any = {
     **dict.fromkeys(("title", "mlflow_experiment", "wandb_project"), True),
@@ -67,6 +68,59 @@ def identify(
     )
 
 
+def require_processes(
+    config: SearchConfig, execution: ExecutionConfig, *, models: Iterable[Mapping[str, Any]]
+) -> None:
+    """Refuse what several processes cannot train together, or one cannot train alone.
+
+    Parameters
+    ----------
+    models : iterable of mapping
+        Configurations of all that may be trained.
+
+    Raises
+    ------
+    FinscaleError
+        When the number of processes does not go with the strategy, the device, the GPUs of this machine or a
+        model; every fault at once.
+    """
+    n_processes, strategy = config.n_processes, execution.strategy
+    if (n_processes > 1) == (strategy == "one"):
+        rule = "be ddp or fsdp" if n_processes > 1 else "be one"
+        remedy = "set it so, under execution in conf" if n_processes > 1 else "set hpo.n_processes=2, or more"
+        raise Fault("execution.strategy", f"{rule} where hpo.n_processes is {n_processes}", strategy, remedy)
+    if n_processes == 1:
+        return
+    faults = [*_device_faults(config, resolve_device(execution).type)]
+    if any(model.get("norm") == "batch_norm" for model in models):
+        rule = f"be layer_norm or rms_norm where hpo.n_processes is {n_processes}"
+        faults.append(
+            Fault("the model's norm", rule, "batch_norm", "set hpo.n_processes=1, and strategy=one")
+        )
+    raise_faults(faults)
+
+
+def _device_faults(config: SearchConfig, kind: str) -> Iterator[Fault]:
+    """Yield what keeps each process from a device of its own."""
+    if kind == "mps":
+        yield Fault("hpo.n_processes", "be 1 on mps", config.n_processes, "leave it out, or set device=cpu")
+    if kind == "cuda" and config.executor == "ray" and config.n_gpus == 0:
+        rule = "be 1 where several processes train on cuda"
+        yield Fault("hpo.n_gpus", rule, config.n_gpus, "set hpo.n_gpus=1, or device=cpu")
+    if kind == "cuda" and config.executor == "process":
+        yield from _too_few_gpus(config)
+
+
+def _too_few_gpus(config: SearchConfig) -> Iterator[Fault]:
+    import torch
+
+    n_wanted, n_found = (config.n_slots or 1) * config.n_processes, torch.cuda.device_count()
+    if n_wanted > n_found:
+        rule = f"be {n_found} at most, the GPUs of this machine"
+        remedy = "set hpo.n_workers=1" if config.n_processes <= n_found else f"set hpo.n_processes={n_found}"
+        yield Fault("hpo.n_workers times hpo.n_processes", rule, n_wanted, remedy)
+
+
 @dataclass(frozen=True)
 class Planner:
     """Plan the trials of one study.
@@ -79,6 +133,8 @@ class Planner:
         F of the windows.
     provenance : Provenance
         With the study's config_hash.
+    n_sharing : int
+        Attempts that share the memory of one device.
     seed : int
         A trial trains with a seed derived from it and the trial's number.
     """
@@ -92,6 +148,7 @@ class Planner:
     training_defaults: Mapping[str, Any]
     provenance: Provenance
     batch_provider: BatchProvider
+    n_sharing: int
     seed: int
 
     def plan(self, number: int, proposal: Proposal, batch: BatchConfig | None = None) -> TrialPlan:
@@ -99,7 +156,7 @@ class Planner:
 
         ``batch`` is what earlier attempts came down to, its effective size included; None asks the provider.
         """
-        spec = self._spec(number, proposal, batch)
+        spec = self.spec(number, proposal, batch)
         write_run_spec(trial_directory(self.study_directory, number).with_suffix(".yaml"), spec)
         payload = {
             "spec": spec.model_dump(mode="json"),
@@ -117,10 +174,11 @@ class Planner:
 
     def check(self, proposal: Proposal) -> None:
         """Refuse windows that are not those of this study, before the first trial; every fault at once."""
-        spec = self._spec(0, proposal)
+        spec = self.spec(0, proposal)
         check_data(spec, view_windows(load_windows(self.windows_directory), spec.view))
 
-    def _spec(self, number: int, proposal: Proposal, batch: BatchConfig | None = None) -> RunSpec:
+    def spec(self, number: int, proposal: Proposal, batch: BatchConfig | None = None) -> RunSpec:
+        """Return what trial ``number`` would train; nothing is written."""
         row, training = proposal.row, training_config(self.training_defaults, proposal.training)
         dropout = {name: value for name, value in proposal.training.items() if name == "dropout"}
         model, view = parse_model_config({**json.loads(row["config"]), **dropout}), _view(row)
@@ -148,6 +206,7 @@ class Planner:
                 effective_batch_size=effective_batch_size,
                 device=str(resolve_device(self.execution)),
                 precision=self.execution.precision,
+                n_sharing=self.n_sharing,
             )
         except Fault as fault:
             if fault.subject != "model":

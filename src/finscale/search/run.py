@@ -27,7 +27,7 @@ from finscale.search.config import SearchConfig
 from finscale.search.database import close_storage, patiently
 from finscale.search.driver import Driver, DriverResult, SearchEvent, ignore
 from finscale.search.executors import Executor, InlineExecutor, OnReport, unpaused
-from finscale.search.planner import Planner, identify, training_config
+from finscale.search.planner import Planner, identify, require_processes, training_config
 from finscale.search.processes import ProcessExecutor
 from finscale.search.proposals import Proposal, Proposer
 from finscale.search.result import SearchResult, result_of
@@ -80,7 +80,12 @@ def local_executor(
         return InlineExecutor(on_report=on_report, should_stop=should_stop, should_pause=should_pause)
     assert config.executor == "process", "a cluster is the shell's"
     assert config.n_slots
-    return ProcessExecutor(n_slots=config.n_slots, on_report=on_report, should_pause=should_pause)
+    return ProcessExecutor(
+        n_slots=config.n_slots,
+        n_processes=config.n_processes,
+        on_report=on_report,
+        should_pause=should_pause,
+    )
 
 
 def run_search(
@@ -145,6 +150,7 @@ def run_search(
         training_defaults=training_defaults,
     )
     space, table = settled.space, settled.candidates.table
+    require_processes(config, execution, models=map(json.loads, table["config"]))
     proposer = Proposer(table, config, space, seed=seed)
     config = config.model_copy(update={"n_trials": proposer.n_trials})
     first = proposer.typical()
@@ -168,6 +174,7 @@ def run_search(
         training_defaults=training_defaults,
         provenance=provenance.model_copy(update={"config_hash": identity.config_hash}),
         batch_provider=config.batch_provider,
+        n_sharing=config.n_sharing,
         seed=seed,
     )
     planner.check(first)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from pydantic import Field
 
 from finscale.archgrid.enumerate import MEMORY_BATCH_SIZE
@@ -15,6 +15,7 @@ from finscale.core.errors import Fault
 from finscale.search.config import SearchConfig
 from finscale.search.dimensions import values_of
 from finscale.search.extremes import Corner, corners
+from finscale.search.pace import flops_per_second
 from finscale.search.planner import training_config
 from finscale.search.proposals import Proposer, is_counted
 from finscale.search.settled import settle
@@ -23,7 +24,7 @@ from finscale.training.config import TrainingConfig
 from finscale.windows.data import WindowData
 from finscale.windows.experiment import ExperimentConfig
 
-__all__ = ["Reason", "Survey", "survey_search"]
+__all__ = ["Reason", "Survey", "recorded_trials", "survey_search", "windows_read"]
 
 _SHOWN = 3
 
@@ -111,11 +112,11 @@ def survey_search(
     found, table = settled.candidates, settled.candidates.table
     proposer = Proposer(table, config, settled.space, seed=experiment.seed)
     training = training_config(training_defaults, proposer.typical().training)
-    trials = _recorded(study_directory)
+    trials = recorded_trials(study_directory)
     n_finished = sum(map(is_counted, trials))
     per_trial = float(_flops(table, training, windows).mean())
     left = per_trial * max(0, proposer.n_trials - n_finished)
-    speed = _flops_per_second(trials, table)
+    speed = flops_per_second(trials, table)
     memory = table["memory_bytes"]
     survey = Survey(
         n_grid=len(grid),
@@ -137,41 +138,31 @@ def survey_search(
     return survey, table
 
 
-def _recorded(study_directory: Path) -> Sequence[FrozenTrial]:
-    """Trials of the study beside, if there is one."""
+def recorded_trials(study_directory: Path) -> Sequence[FrozenTrial]:
+    """Return the trials of a study, none where there is no study."""
     exists = has_study(study_directory)
     return load_study(study_directory).get_trials(deepcopy=False) if exists else ()
 
 
-def _n_windows(training: TrainingConfig, n_train: int) -> int:
-    """Windows that a training reads at most: its epochs, unless it is capped."""
-    epochs = min(training.epochs, training.max_epochs or training.epochs)
+def windows_read(training: TrainingConfig, n_train: int, *, epochs: float) -> int:
+    """Return how many windows a training of so many epochs reads at most, caps included."""
+    epochs = min(epochs, training.max_epochs or epochs)
     steps = training.max_steps or math.inf
     return int(min(epochs * n_train, steps * training.effective_batch_size))
 
 
 def _n_epochs(training: TrainingConfig, n_train: int) -> int:
-    return -(-_n_windows(training, n_train) // n_train)
+    return -(-windows_read(training, n_train, epochs=training.epochs) // n_train)
 
 
 def _flops(table: pd.DataFrame, training: TrainingConfig, windows: WindowData) -> pd.Series:
     """Operations of one trial of every candidate, its validation included."""
     n_train, n_validation = (len(windows.origins[split]) for split in ("train", "val_select"))
     n_scored = _n_epochs(training, n_train) * n_validation
-    return table["flops_training"] * _n_windows(training, n_train) + table["flops_forward"] * n_scored
-
-
-def _flops_per_second(trials: Sequence[FrozenTrial], table: pd.DataFrame) -> float:
-    """Operations of training per second of the trials that have finished; 0 where there is none."""
-    costs = dict(zip(table["arch_id"], table["flops_training"], strict=True))
-    complete = [trial.user_attrs for trial in trials if trial.state == TrialState.COMPLETE]
-    timed = [known for known in complete if known.get("seconds") and known["arch_id"] in costs]
-    seconds = sum(known["seconds"] for known in timed)
-    return sum(_executed(known, costs[known["arch_id"]]) for known in timed) / seconds if timed else 0.0
-
-
-def _executed(known: Mapping[str, Any], flops: float) -> float:
-    return float(flops * known.get("n_steps", 0) * known.get("effective_batch_size", 0))
+    return (
+        table["flops_training"] * windows_read(training, n_train, epochs=training.epochs)
+        + table["flops_forward"] * n_scored
+    )
 
 
 def _reasons(refused: Sequence[Fault]) -> Iterator[Reason]:

@@ -35,6 +35,8 @@ TRIAL_COLUMNS = {
     "optimizer": "str",
     "schedule": "str",
     "precision": "str",
+    "strategy": "str",
+    "n_processes": "Int64",
     "micro_batch_size": "Int64",
     "accumulation_steps": "Int64",
     "effective_batch_size": "Int64",

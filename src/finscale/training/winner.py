@@ -72,6 +72,7 @@ def winner_spec(
     cell: Cell,
     n_features: int,
     batch_provider: BatchProvider,
+    n_sharing: int,
     execution: ExecutionConfig,
     seed: int,
     fold: int = 0,
@@ -91,6 +92,8 @@ def winner_spec(
         What every training of the experiment has in common (patience, caps, effective batch size ...).
     n_features : int
         F of the windows, before the view.
+    n_sharing : int
+        Trainings that share the memory of one device.
     view : WindowView or None
         The part of the windows that the winner reads.
     """
@@ -106,6 +109,7 @@ def winner_spec(
         effective_batch_size=training.effective_batch_size,
         device=str(resolve_device(execution)),
         precision=execution.precision,
+        n_sharing=n_sharing,
     )
     return plan_run(
         model,

@@ -16,7 +16,7 @@ from finscale.archgrid.batching import (
 )
 from finscale.archgrid.memory import predict_memory
 from finscale.core.errors import Fault
-from finscale.models.config import DLinearConfig, PatchTSTConfig
+from finscale.models.config import DLinearConfig, ModelConfig, PatchTSTConfig
 
 SIZES = {"n_features": 3, "context_length": 24}
 CONFIG = PatchTSTConfig(d_model=16, n_layers=2, n_heads=2, d_ff=32)
@@ -94,6 +94,7 @@ class Device:
         monkeypatch.setattr(probe, "free_bytes", lambda device: n_bytes)
         monkeypatch.setattr(probe, "step_fits", self.step_fits)
         monkeypatch.setattr("finscale.archgrid.batching._measured", {})
+        monkeypatch.setattr("finscale.archgrid.batching._free_at_first", {})
         monkeypatch.setattr("finscale.archgrid.batching._PLAINLY_SMALL", 0.0)
 
     def step_fits(self, request: BatchRequest, micro: int, *, activation_checkpointing: bool) -> bool:
@@ -125,6 +126,24 @@ def test_what_is_predicted_not_to_fit_is_not_tried(monkeypatch: pytest.MonkeyPat
     device = Device(monkeypatch, n_bytes=at_32 / 0.9 + 1)
     assert choose_batch("measured", CONFIG, **SIZES).micro_batch_size == 32
     assert device.steps == [32]
+
+
+def test_each_of_several_trainings_has_an_even_share_of_what_was_free_before_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def needs(config: ModelConfig, micro: int) -> float:
+        return predict_memory(config, **SIZES, micro_batch_size=micro, device_type="cpu").total / 0.9 + 1
+
+    first, second, third = (CONFIG.model_copy(update={"n_layers": n}) for n in (2, 3, 4))
+    Device(monkeypatch, n_bytes=4 * needs(second, 32))
+    assert choose_batch("measured", second, **SIZES).micro_batch_size == 128
+    assert choose_batch("measured", second, **SIZES, n_sharing=4).micro_batch_size == 32
+    # that one now holds its share, which the others are not to share again
+    monkeypatch.setattr(probe, "free_bytes", lambda device: 3 * needs(second, 32))
+    assert choose_batch("measured", first, **SIZES, n_sharing=4).micro_batch_size == 32
+    # but no more than is there
+    monkeypatch.setattr(probe, "free_bytes", lambda device: needs(third, 8))
+    assert choose_batch("measured", third, **SIZES, n_sharing=4).micro_batch_size == 8
 
 
 def test_running_out_of_memory_halves_the_micro_batch(monkeypatch: pytest.MonkeyPatch) -> None:

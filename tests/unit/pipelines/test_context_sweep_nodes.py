@@ -18,7 +18,7 @@ from finscale.pipelines.context_sweep.nodes import (
     train_contexts,
 )
 from finscale.reporting.long_context_section import read_sections
-from finscale.runtime.definition import ScalingSettings, check_runtime_params, group, resolve
+from finscale.runtime.definition import Paths, ScalingSettings, check_runtime_params, group, resolve
 from finscale.runtime.stopping import STOP
 from finscale.search.config import SearchConfig
 from finscale.training.config import ExecutionConfig
@@ -26,6 +26,7 @@ from finscale.windows.baselines import baseline_scores, baseline_table
 
 CPU = ExecutionConfig(device="cpu")
 HPO = SearchConfig(executor="inline", batch_provider="table")
+PATHS = Paths(data="data")
 SWEEP = ContextSweepConfig(context_lengths=(10,), seeds=(0,))
 
 
@@ -33,7 +34,7 @@ def swept(run: Any, folder: Path, *, sweep: ContextSweepConfig = SWEEP) -> dict[
     specs = plan_contexts([run.spec], run.data, sweep)
     losses = baseline_table(run.data, run.prepared)
     execution, defaults = CPU, {"best_params": None, "run_spec": None}
-    runs = train_contexts(specs, run.data, [], folder, folder, run.prepared, execution, HPO, None)
+    runs = train_contexts(specs, run.data, [], folder, folder, run.prepared, execution, HPO, PATHS, None)
     scores, dates = score_contexts(
         runs, run.data, [], baseline_scores(losses), folder, execution, sweep, **defaults
     )

@@ -9,7 +9,7 @@ from kedro.pipeline import node
 from finscale import cli
 from finscale.core.budgets import Cell
 from finscale.core.errors import Answered, Fault
-from finscale.runtime import runner, sweep
+from finscale.runtime import cell_runs, runner
 
 
 def raising(error: Exception) -> Any:
@@ -56,5 +56,5 @@ class _Session:
 def test_a_cell_that_answered_has_not_failed(
     error: Exception, status: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep.KedroSession, "create", lambda *_, **__: _Session(error))
-    assert sweep._run_cell(Cell.parse("5K", 1), ["hpo"], "test", {}).status == status
+    monkeypatch.setattr(cell_runs.KedroSession, "create", lambda *_, **__: _Session(error))
+    assert cell_runs.run_cell(Cell.parse("5K", 1), ["hpo"], "test", {}).status == status

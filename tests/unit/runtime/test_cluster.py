@@ -1,6 +1,7 @@
 """What a cluster needs is known in seconds, and a laptop never imports it."""
 
 import importlib.util
+import signal
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ import time
 import pytest
 
 from finscale.core.errors import Fault, FinscaleError
+from finscale.runtime import cluster
 from finscale.runtime.cluster import require_cluster
 from finscale.search.config import SearchConfig
 
@@ -66,3 +68,20 @@ def test_gpus_are_claimed_on_a_cluster_alone() -> None:
     with pytest.raises(FinscaleError, match=r"hpo\.n_gpus must be 0 where hpo\.executor is not ray, got 1"):
         SearchConfig.read({"n_gpus": 1}, subject="hpo")
     assert SearchConfig(executor="ray", n_gpus=0.5).n_slots is None
+
+
+def test_ray_leaves_the_signal_that_saves_to_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr("finscale.runtime.ray_executor.n_places", lambda **_: 1)
+    monkeypatch.setattr(cluster, "_join", lambda _: signal.signal(signal.SIGTERM, lambda *_: None))
+    before = signal.getsignal(signal.SIGTERM)
+
+    def save(*_: object) -> None: ...
+
+    try:
+        signal.signal(signal.SIGTERM, save)
+        cluster.connect(RAY)
+        assert signal.getsignal(signal.SIGTERM) is save
+    finally:
+        signal.signal(signal.SIGTERM, before)

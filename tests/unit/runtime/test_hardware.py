@@ -1,6 +1,7 @@
 """A GPU that runs hot pauses and stops training; what cannot be read is unknown and does neither."""
 
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -232,6 +233,26 @@ def test_the_hottest_of_a_run_that_nothing_watched_is_unknown(hardware, machine,
     (tmp_path / "hardware.csv").write_text("")
     hardware._readings.clear()
     assert hardware.hottest(runs).isna().all()
+
+
+def test_a_hot_machine_is_known_to_be_hot_before_work_begins(machine, tmp_path):
+    machine.at(90)
+    hardware = Hardware(lambda: time.sleep(0.2) or machine())
+    hardware.watch(ExecutionConfig(), tmp_path / "hardware.csv")
+    assert hardware.must_pause
+    hardware.rest()
+
+
+def test_sensors_that_hang_do_not_hold_a_command_up(machine, tmp_path, monkeypatch):
+    monkeypatch.setattr("finscale.runtime.hardware._PATIENCE_S", 0.05)
+    answer = threading.Event()
+    hardware = Hardware(lambda: answer.wait(60) and machine())
+    started = time.monotonic()
+    hardware.watch(ExecutionConfig(), tmp_path / "hardware.csv")
+    assert time.monotonic() - started < 10
+    assert hardware.state == "unknown"
+    answer.set()
+    hardware.rest()
 
 
 def test_the_watch_looks_in_a_thread_of_its_own_and_ends_with_the_command(machine, tmp_path, monkeypatch):

@@ -1,5 +1,8 @@
 """A node is skipped exactly while the content of what it reads is the same."""
 
+import fcntl
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -95,7 +98,7 @@ def test_a_missing_output_is_made_again_and_only_that(run, calls):
 
 def test_changed_code_runs_everything_again(run, calls, monkeypatch):
     run()
-    monkeypatch.setattr(runner_module, "_code_hash", lambda: "other")
+    monkeypatch.setattr(runner_module, "code_hash", lambda: "other")
     run()
     assert calls == ["double", "add", "show"]
 
@@ -113,3 +116,35 @@ def test_a_requested_stop_ends_the_run_between_nodes(run, calls, monkeypatch):
     with pytest.raises(Interrupted, match="before add"):
         run()
     assert calls == ["double"]
+
+
+def test_what_two_processes_share_is_made_once_and_the_other_waits_for_it(tmp_path):
+    made = []
+
+    def slowly():
+        made.append(time.monotonic())
+        time.sleep(0.5)
+        return 1
+
+    def run():
+        catalog = DataCatalog({"shared": JSONDataset(filepath=str(tmp_path / "shared.json"))})
+        catalog["params:paths.data"] = str(tmp_path)
+        shared = node(slowly, None, "shared", name="slowly", tags=CACHED)
+        ContentRunner().run(Pipeline([shared]), catalog)
+        assert catalog.load("shared") == 1
+
+    # a lock is held by an open file: two threads exclude each other as two processes do
+    with ThreadPoolExecutor(2) as beside:
+        list(beside.map(lambda _: run(), range(2)))
+    assert len(made) == 1
+
+
+def test_whoever_waits_for_another_process_can_be_stopped(run, tmp_path, monkeypatch):
+    lock = tmp_path / ".cache" / "double.lock"
+    lock.parent.mkdir()
+    asked = iter([False, True])
+    monkeypatch.setattr(STOP, "requested", lambda: next(asked))
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(Interrupted, match="Stopped before double"):
+            run()

@@ -38,14 +38,14 @@ def windows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """A local cluster with room for two attempts, to which the tests' process is connected."""
+    """A local cluster with room for two attempts of two processes, to which the tests' is connected."""
     ray = pytest.importorskip("ray", reason="the extra [cluster] is not installed")
     from finscale.runtime.cluster import connect
     from finscale.search.config import SearchConfig
 
     with pytest.MonkeyPatch.context() as environment:
         environment.delenv("RAY_ADDRESS", raising=False)
-        connect(SearchConfig(executor="ray", n_workers=2))
+        connect(SearchConfig(executor="ray", n_workers=2, n_processes=2))
     yield
     ray.shutdown()
 

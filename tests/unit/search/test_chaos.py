@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
+import pair_driver
 import pytest
 import search_toys
 from optuna.trial import TrialState
@@ -143,6 +144,19 @@ def test_what_was_trained_before_a_kill_is_trained_on_and_not_again(tmp_path: Pa
     drive(tmp_path, config=chaotic(2), epochs=10, on_event=listen)
     assert lost
     assert all(first[number] > reached for number, reached in lost.items() if number in first)
+
+
+@pytest.mark.parametrize("executor", ["process", "ray"])
+def test_the_processes_of_an_attempt_all_end_with_their_driver(tmp_path: Path, executor: str) -> None:
+    if executor == "ray":
+        pytest.importorskip("ray", reason="the extra [cluster] is not installed")
+    words = [sys.executable, pair_driver.__file__, str(tmp_path), executor]
+    with subprocess.Popen(words) as driver:
+        wait_until(lambda: (tmp_path / "0" / "onlooker").exists() and (tmp_path / "0" / "epoch").exists())
+        found = [int((tmp_path / "0" / name).read_text().split()[0]) for name in ("attempts", "onlooker")]
+        assert all(map(is_alive, found))
+        kill(driver)
+    wait_until(lambda: not any(map(is_alive, found)), seconds=20)
 
 
 # -- places that cannot be written ---------------------------------------------------------------------------

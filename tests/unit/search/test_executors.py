@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import json
 import os
 import signal
 import sys
@@ -14,7 +15,9 @@ from typing import Any
 
 import pytest
 from search_toys import FUNCTION
+from toy_trials import is_alive, wait_until
 
+from finscale.search import groups
 from finscale.search.attempts import Job
 from finscale.search.executors import Executor, Finished, InlineExecutor
 from finscale.search.processes import ProcessExecutor
@@ -27,6 +30,12 @@ def reports() -> Reports:
     return []
 
 
+@pytest.fixture(autouse=True)
+def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Toys that look on never notice that their leader has died."""
+    monkeypatch.setattr(groups, "_GRACE_S", 0.3)
+
+
 def a_ray_executor(**settings: Any) -> Executor:
     from finscale.runtime.ray_executor import RayExecutor
 
@@ -36,13 +45,21 @@ def a_ray_executor(**settings: Any) -> Executor:
 MADE: dict[str, Callable[..., Executor]] = {
     "inline": functools.partial(InlineExecutor, should_stop=lambda: False),
     "process": functools.partial(ProcessExecutor, n_slots=2),
+    "two processes": functools.partial(ProcessExecutor, n_slots=2, n_processes=2),
     "ray": a_ray_executor,
+    "two on ray": functools.partial(a_ray_executor, n_processes=2),
 }
+APART = [name for name in MADE if name != "inline"]
+GROUPS = [name for name in MADE if "two" in name]
 
 
 @pytest.fixture(params=MADE)
 def kind(request: pytest.FixtureRequest) -> str:
-    if request.param == "ray":
+    return _started(request)
+
+
+def _started(request: pytest.FixtureRequest) -> str:
+    if "ray" in request.param:
         request.getfixturevalue("ray_cluster")
     return request.param
 
@@ -53,12 +70,17 @@ def executor(kind: str, reports: Reports) -> Iterator[Executor]:
         yield hands
 
 
-@pytest.fixture(params=["process", "ray"])
+@pytest.fixture(params=APART)
 def apart(request: pytest.FixtureRequest) -> Iterator[Executor]:
     """An executor whose attempts have processes of their own."""
-    if request.param == "ray":
-        request.getfixturevalue("ray_cluster")
-    with MADE[request.param](on_report=lambda number, values: None) as hands:
+    with MADE[_started(request)](on_report=lambda number, values: None) as hands:
+        yield hands
+
+
+@pytest.fixture(params=GROUPS)
+def together(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    """An executor whose attempts have two processes each."""
+    with MADE[_started(request)](on_report=lambda number, values: None) as hands:
         yield hands
 
 
@@ -167,7 +189,8 @@ def test_a_loss_that_is_not_finite_has_diverged(executor: Executor, tmp_path: Pa
 
 def test_a_cancelled_attempt_stops_and_the_next_one_goes_on(executor: Executor, tmp_path: Path) -> None:
     job = a_job(tmp_path, epochs=2000, seconds_per_epoch=0.01)
-    assert run(executor, job, cancel=True)[0].outcome.outcome == "stopped"
+    ended = run(executor, job, cancel=True)[0].outcome
+    assert (ended.outcome, ended.reason) == ("stopped", "")
     # on a cluster it may have been stopped before it began
     (tmp_path / "0").mkdir(exist_ok=True)
     (tmp_path / "0" / "epoch").write_text("1999")
@@ -238,10 +261,93 @@ def test_a_child_does_not_import_the_command_line(
     assert not marker.exists()
 
 
-def test_closing_ends_what_still_runs(tmp_path: Path) -> None:
-    with ProcessExecutor(n_slots=1, on_report=lambda number, values: None) as hands:
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_closing_ends_what_still_runs(tmp_path: Path, n_processes: int) -> None:
+    with ProcessExecutor(n_slots=1, n_processes=n_processes, on_report=lambda number, values: None) as hands:
         hands.submit(a_job(tmp_path, epochs=2000, seconds_per_epoch=0.05))
-        child = hands._children[0].process
-        assert child.pid is not None
-        os.kill(child.pid, 0)
-    assert child.exitcode == -signal.SIGKILL
+        children = [child.process for child in hands._attempts[0].children]
+        for child in children:
+            assert child.pid is not None
+            os.kill(child.pid, 0)
+    assert [child.exitcode for child in children] == [-signal.SIGKILL] * n_processes
+
+
+# -- attempts of several processes ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "outcome", "reason"),
+    [
+        ("kill SIGKILL", "oom", "signal 9 (SIGKILL)"),
+        ("raise", "failed", "RuntimeError: the toy broke"),
+        ("leave", "failed", "code 3 and no outcome"),
+    ],
+)
+def test_one_process_that_ends_badly_ends_its_attempt_and_no_other(
+    together: Executor, tmp_path: Path, behaviour: str, outcome: str, reason: str
+) -> None:
+    long = {"epochs": 2000, "seconds_per_epoch": 0.05}
+    doomed = a_job(tmp_path, behaviour=behaviour, culprit=1, **long)
+    found = run(together, doomed, a_job(tmp_path, number=1))
+    assert (found[0].outcome.outcome, found[1].outcome.outcome) == (outcome, "complete")
+    assert reason in found[0].outcome.reason
+    # on a slow cluster the leader may have been ended before it began
+    began = tmp_path / "0" / "attempts"
+    leaders = [int(line.split()[0]) for line in began.read_text().splitlines()] if began.exists() else []
+    wait_until(lambda: not any(map(is_alive, leaders)), seconds=10)
+    # its room is free again, and nothing that it left behind is believed
+    again = a_job(tmp_path, epochs=2)
+    assert run(together, again, a_job(tmp_path, number=2))[0].outcome.outcome == "complete"
+
+
+def test_every_process_hears_the_stop(
+    together: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "_GRACE_S", 60.0)
+    job = a_job(tmp_path, epochs=2000, seconds_per_epoch=0.05)
+    together.submit(job)
+    wait_until(lambda: together.poll(0.1) == [] and (tmp_path / "0" / "onlooker").exists())
+    together.cancel(0)
+    heard: list[str] = []
+
+    def has_ended() -> bool:
+        heard.extend(finished.outcome.outcome for finished in together.poll(0.2))
+        return bool(heard)
+
+    wait_until(has_ended, seconds=20)
+    assert heard == ["stopped"]
+
+
+def test_the_leader_alone_reports_and_each_knows_its_place(
+    kind: str, reports: Reports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # these processes do not wait for each other, and one of a cluster may begin late
+    monkeypatch.setattr(groups, "_GRACE_S", 60.0)
+    hands = MADE[kind](on_report=lambda number, values: reports.append((number, values)))
+    with hands:
+        jobs = [a_job(tmp_path, number=k, function="toy_trials:ranked_trial") for k in (0, 1)]
+        run(hands, *jobs)
+    n_processes = 2 if kind in GROUPS else 1
+    for job in jobs:
+        found = [json.loads(path.read_text()) for path in sorted(job.directory.glob("rank_*"))]
+        assert [place.get("RANK", "0") for place in found] == [str(rank) for rank in range(n_processes)]
+        if n_processes > 1:
+            assert {place["WORLD_SIZE"] for place in found} == {"2"}
+            assert len({(place["MASTER_ADDR"], place["MASTER_PORT"]) for place in found}) == 1
+    assert sorted(number for number, _ in reports) == [0, 1]
+    assert "RANK" not in os.environ
+
+
+def test_attempts_side_by_side_on_one_machine_share_no_device(tmp_path: Path) -> None:
+    jobs = [
+        a_job(tmp_path, number=k, function="toy_trials:ranked_trial", seconds_per_epoch=0.5) for k in (0, 1)
+    ]
+    with ProcessExecutor(n_slots=2, n_processes=2, on_report=lambda number, values: None) as hands:
+        run(hands, *jobs)
+        third = a_job(tmp_path, number=2, function="toy_trials:ranked_trial")
+        run(hands, third)
+    taken = [
+        [json.loads(path.read_text())["LOCAL_RANK"] for path in sorted(job.directory.glob("rank_*"))]
+        for job in (*jobs, third)
+    ]
+    assert taken == [["0", "1"], ["2", "3"], ["0", "1"]]

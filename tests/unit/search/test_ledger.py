@@ -43,7 +43,11 @@ def shown(trials: list[FrozenTrial]) -> list[dict[str, Any]]:
 
 def test_a_ledger_holds_what_its_study_holds_after_every_change(study: optuna.Study) -> None:
     ledger = Ledger(study)
-    write_all(ledger, lambda: None if shown(ledger.trials()) == shown(study.trials) else pytest.fail())
+
+    def compare() -> None:
+        assert shown(ledger.trials()) == shown(study.trials)
+
+    write_all(ledger, compare)
     assert [trial.state.name for trial in ledger.trials()] == ["PRUNED", "FAIL", "COMPLETE"]
     assert ledger.trials()[1].user_attrs["val"] is None
 

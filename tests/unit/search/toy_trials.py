@@ -1,5 +1,6 @@
 """Toy trials that children import: nothing here that takes time to import."""
 
+import json
 import os
 import random
 import resource
@@ -22,10 +23,19 @@ def toy_trial(
     should_stop: Callable[[], bool],
     report: Callable[[Mapping[str, Any]], None],
 ) -> dict[str, Any]:
-    """Count epochs in a file, going on where an earlier attempt stopped; misbehave when told to."""
+    """Count epochs in a file, going on where an earlier attempt stopped; misbehave when told to.
+
+    Of several processes the leader counts, and the others look on.
+    """
+    rank = int(os.environ.get("RANK", "0"))
+    if rank == payload.get("culprit", 0) > 0:
+        misbehave(payload)
+    if rank > 0:
+        return look_on(payload, directory, should_stop)
     with (directory / "attempts").open("a") as file:
         file.write(f"{os.getpid()} {payload['batch']['micro_batch_size']}\n")
-    misbehave(payload)
+    if not payload.get("culprit", 0):
+        misbehave(payload)
     path = directory / "epoch"
     for epoch in range(int(path.read_text()) if path.exists() else 0, payload["epochs"]):
         if should_stop():
@@ -34,6 +44,17 @@ def toy_trial(
         write_text(path, str(epoch + 1))
         report({"epoch": epoch + 1, "val_loss": payload["value"] + 1 / (epoch + 1)})
     return {"outcome": "complete", "value": payload["value"], "metrics": {"stopped_epoch": payload["epochs"]}}
+
+
+def look_on(payload: Mapping[str, Any], directory: Path, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """Wait until the leader is done, or until told to stop; the leader's death shows in nothing."""
+    write_text(directory / "onlooker", str(os.getpid()))
+    path = directory / "epoch"
+    while not (path.exists() and path.read_text() == str(payload["epochs"])):
+        if should_stop():
+            return {"outcome": "stopped"}
+        time.sleep(0.01)
+    return {"outcome": "complete", "value": 0.0}
 
 
 def misbehave(payload: Mapping[str, Any]) -> None:
@@ -73,6 +94,24 @@ def environment_trial(payload: Mapping[str, Any], directory: Path, **_channel: A
 
     found = {"threads": torch.get_num_threads(), "wait_policy": os.environ["OMP_WAIT_POLICY"]}
     return {"outcome": "complete", "value": 0.0, "metrics": found}
+
+
+def ranked_trial(
+    payload: Mapping[str, Any],
+    directory: Path,
+    *,
+    should_stop: Callable[[], bool],
+    report: Callable[[Mapping[str, Any]], None],
+) -> dict[str, Any]:
+    """Write down this process's place and when it ran, and report once."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "CUDA_VISIBLE_DEVICES")
+    place: dict[str, Any] = {name: os.environ[name] for name in names if name in os.environ}
+    began_at = time.time()
+    time.sleep(payload["seconds_per_epoch"])
+    report({"epoch": 1, "val_loss": 0.0})
+    path = directory / f"rank_{os.environ.get('RANK', '0')}"
+    write_text(path, json.dumps({**place, "began_at": began_at, "ended_at": time.time()}))
+    return {"outcome": "complete", "value": 0.0}
 
 
 def hold(tie: str, path: Path) -> None:

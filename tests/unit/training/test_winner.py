@@ -104,6 +104,7 @@ def test_the_winners_specification_counts_its_own_parameters(make_data: Callable
         cell=Cell.parse("5K", 1),
         n_features=data.n_features,
         batch_provider="table",
+        n_sharing=1,
         execution=CPU,
         seed=3,
         view=WindowView(features=("a", "b"), context_length=6),

@@ -21,7 +21,7 @@ from finscale.pipelines.training.nodes import plan_runs
 from finscale.reporting.context_sweep import context_section, loss_against_context, render_context_sweep
 from finscale.reporting.study import Provenance
 from finscale.runtime import trackers
-from finscale.runtime.definition import ScalingSettings, TrainingSettings
+from finscale.runtime.definition import Paths, ScalingSettings, TrainingSettings
 from finscale.runtime.progress import Tracker, track
 from finscale.runtime.stopping import STOP
 from finscale.runtime.trainings import cell_flags, train_all
@@ -77,6 +77,7 @@ def train_contexts(
     checked_bars: pd.DataFrame,
     execution: ExecutionConfig,
     hpo: SearchConfig,
+    paths: Paths,
     run_spec: str | None,
 ) -> list[SeedRun]:
     """Train every context kept, each run going on from its checkpoint; finished ones stand as they are."""
@@ -89,6 +90,7 @@ def train_contexts(
             bars=checked_bars,
             execution=execution,
             hpo=hpo,
+            shared=paths.shared,
             kind="context_sweep",
             on_run=lambda run: tracker.advance(_note(run)),
         )

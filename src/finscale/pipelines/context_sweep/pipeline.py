@@ -35,7 +35,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 train_contexts,
                 [
                     *("context_specs", "windows", "later_folds", "context_sweep_folder", "windows_folder"),
-                    *("checked_bars", "params:execution", "params:hpo", "params:run_spec"),
+                    *("checked_bars", "params:execution", "params:hpo", "params:paths", "params:run_spec"),
                 ],
                 "context_runs",
                 name="train_contexts",

@@ -1,5 +1,6 @@
 """The search of one cell: an adapter around `finscale.search.run.run_search`."""
 
+import functools
 import json
 from datetime import UTC
 from pathlib import Path
@@ -12,7 +13,7 @@ from finscale.core.budgets import Cell
 from finscale.core.errors import Answered, Fault, Interrupted, raise_faults
 from finscale.reporting.collect import searched_rows
 from finscale.runtime.cluster import make_executor
-from finscale.runtime.definition import GridSettings, TrainingSettings
+from finscale.runtime.definition import GridSettings, Paths, TrainingSettings
 from finscale.runtime.hardware import HARDWARE
 from finscale.runtime.listeners import SearchListener, log_missing_trials
 from finscale.runtime.progress import track
@@ -46,6 +47,7 @@ def search_cell(
     training: TrainingSettings,
     grid: GridSettings,
     execution: ExecutionConfig,
+    paths: Paths,
     provenance: dict[str, Any],
 ) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     """Search architecture and training parameters of the cell, go on with its search, or answer about it."""
@@ -69,7 +71,7 @@ def search_cell(
             on_event=SearchListener(cell, study_folder, tracker, wandb_project=definition.wandb_project),
             should_stop=STOP.requested,
             should_pause=STOP.should_pause,
-            make_executor=make_executor,
+            make_executor=functools.partial(make_executor, shared=paths.shared),
         )
     log_missing_trials(cell, study_folder)
     standing = f"{result.n_finished} of {result.n_trials} trials of {cell.id} are finished and kept"

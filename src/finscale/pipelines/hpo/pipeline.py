@@ -20,7 +20,7 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                     *("arch_grid", "windows", "baseline_losses", "windows_folder", "study_folder"),
                     *("params:definition", "params:cell", "params:hpo", "params:training"),
                     "params:grid",
-                    *("params:execution", "params:provenance"),
+                    *("params:execution", "params:paths", "params:provenance"),
                 ],
                 ["study", "best_params", "search_summary"],
                 name="search_cell",

@@ -9,7 +9,7 @@ import pandas as pd
 from finscale.archgrid.base import parse_grid_base
 from finscale.core.budgets import Cell
 from finscale.core.errors import Fault, raise_faults
-from finscale.runtime.definition import TrainingSettings
+from finscale.runtime.definition import Paths, TrainingSettings
 from finscale.runtime.hardware import HARDWARE
 from finscale.runtime.listeners import log_winner
 from finscale.runtime.trainings import cell_flags, train_all
@@ -70,6 +70,7 @@ def plan_runs(
             cell=cell,
             n_features=windows.n_features,
             batch_provider=hpo.batch_provider,
+            n_sharing=hpo.n_sharing,
             execution=execution,
             seed=seed,
             fold=fold,
@@ -127,6 +128,7 @@ def train_runs(
     execution: ExecutionConfig,
     training: TrainingSettings,
     hpo: SearchConfig,
+    paths: Paths,
     windows_folder: Path,
     checked_bars: pd.DataFrame,
     best_params: dict[str, Any] | None,
@@ -143,6 +145,7 @@ def train_runs(
         bars=checked_bars,
         execution=execution,
         hpo=hpo,
+        shared=paths.shared,
     )
     conformal = _calibrates(training, windows)
     runs = [

@@ -29,8 +29,8 @@ def create_pipeline(**kwargs: Any) -> Pipeline:
                 train_runs,
                 [
                     *("run_specs", "windows", "later_folds", "training_folder", "window_warnings"),
-                    *("params:execution", "params:training", "params:hpo", "windows_folder", "checked_bars"),
-                    *("best_params", "params:run_spec"),
+                    *("params:execution", "params:training", "params:hpo", "params:paths", "windows_folder"),
+                    *("checked_bars", "best_params", "params:run_spec"),
                 ],
                 ["runs", "date_losses", "quantile_rows"],
                 name="train_runs",
