@@ -115,12 +115,12 @@ def test_every_node_is_asked_and_the_ones_that_differ_or_are_silent_are_named(
     raylet = psutil.Process(silent.all_processes["raylet"][0].process.pid)
     raylet.send_signal(signal.SIGSTOP)
     try:
-        lines = answers_of(data, answer_s=6.0)
+        lines = answers_of(data, answer_s=20.0)
     finally:
         raylet.send_signal(signal.SIGCONT)
     assert len(lines) == 2
     assert any(changed.node_id[:8] in line and "must run the code of finscale" in line for line in lines)
-    assert any(silent.node_id[:8] in line and "must answer within 6 s" in line for line in lines)
+    assert any(silent.node_id[:8] in line and "must answer within 20 s" in line for line in lines)
     assert list(data.iterdir()) == []
 
 
