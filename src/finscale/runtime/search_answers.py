@@ -34,7 +34,7 @@ def print_verification(found: Verification, cell: Cell) -> None:
 
 def print_plan(cost: SweepCost) -> None:
     """Print a row per cell, the totals, and what they rest on."""
-    heads = ("cell", "grid", "trials left", "seeds left", "search", "training", "memory", "speed from")
+    heads = ("cell", "grid", "trials left", "seeds left", "search", "finals", "memory", "speed from")
     table = Table(*heads, title="What the sweep would cost", title_justify="left")
     for forecast in cost.forecasts:
         table.add_row(
@@ -45,7 +45,7 @@ def print_plan(cost: SweepCost) -> None:
             _span(cost.search(forecast)),
             _span(cost.final(forecast)),
             f"{_memory(forecast.trial_bytes)} / {_memory(forecast.final_bytes)}",
-            f"{forecast.source}; {forecast.epochs:.3g} epochs",
+            f"{forecast.source}; {forecast.epochs:.3g} epoch{'s' * (forecast.epochs != 1)}",
         )
     console = get_console()
     console.print(table)
