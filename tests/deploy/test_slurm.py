@@ -34,8 +34,11 @@ RAY = 'while [[ $1 != -- ]]; do shift; done\nshift\n"$@"\nexit 1'
 DRIVER = """
 trap 'touch saving; sleep 0.3; echo saved; exit 143' TERM
 touch begun
-while [[ ! -e finish ]]; do sleep 0.01; done
-exit "$(<finish)"
+for ((i = 0; i < 6000; i++)); do
+    [[ -e finish ]] && exit "$(<finish)"
+    sleep 0.01
+done
+exit 99
 """
 
 

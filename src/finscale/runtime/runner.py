@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import functools
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -105,11 +106,26 @@ def _alone(node: Node, catalog: CatalogProtocol) -> Iterator[None]:
     """Wait until no other process runs the same node: cells share features, windows and grids."""
     path = Path(catalog.load("params:paths.data")) / ".cache" / f"{node.name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as lock:
-        while not _taken(lock):
-            STOP.raise_if_requested(_stopped_before(node))
-            time.sleep(_POLL_S)
-        yield
+    while True:
+        with path.open("a", encoding="utf-8") as lock:
+            while not _taken(lock):
+                STOP.raise_if_requested(_stopped_before(node))
+                time.sleep(_POLL_S)
+            if not _is_at(path, lock):
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_at(path: Path, lock: TextIO) -> bool:
+    """Whether the lock still lies there: who had it before us took it away, and the next one is another."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(lock.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _taken(lock: TextIO) -> bool:
