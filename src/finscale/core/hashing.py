@@ -4,14 +4,14 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
-__all__ = ["content_hash"]
+__all__ = ["content_hash", "file_hash"]
 
 
 def content_hash(*parts: Any, length: int = 12) -> str:
@@ -23,6 +23,12 @@ def content_hash(*parts: Any, length: int = 12) -> str:
     for part in parts:
         _feed(digest, part)
     return digest.hexdigest()[:length]
+
+
+def file_hash(path: Path) -> str:
+    """Return the hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _feed(digest: Any, part: Any) -> None:

@@ -22,9 +22,10 @@ from pydantic import ValidationError, field_validator
 from finscale.core.config import Record
 from finscale.core.errors import Fault
 from finscale.core.files import replacing
+from finscale.core.hashing import file_hash
 from finscale.runtime.shared_store import SharedStore
 
-__all__ = ["STAYS", "Pusher", "files_of", "holds", "pull", "sha256_of"]
+__all__ = ["STAYS", "Pusher", "files_of", "holds", "pull"]
 
 STAYS: Final = (".lock", ".staging.json")
 """Files of a directory that belong to the machine on which they lie."""
@@ -149,7 +150,7 @@ def _fetch(store: SharedStore, manifest: _Manifest, directory: Path) -> bool:
                 store.get(file.blob, temporary)
         except FileNotFoundError:
             return False
-        if path.stat().st_size != file.n_bytes or sha256_of(path) != file.sha256:
+        if path.stat().st_size != file.n_bytes or file_hash(path) != file.sha256:
             return False
     return True
 
@@ -171,12 +172,6 @@ def files_of(directory: Path) -> dict[str, Path]:
         for path in sorted(directory.rglob("*"))
         if path.is_file() and path.name not in STAYS and not path.name.endswith(".tmp")
     }
-
-
-def sha256_of(path: Path) -> str:
-    """Return the digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Pusher:
@@ -221,7 +216,7 @@ class Pusher:
         signature = (found.st_ino, found.st_size, found.st_mtime_ns)
         if last is not None and self._signatures.get(name) == signature:
             return last
-        digest = sha256_of(path)
+        digest = file_hash(path)
         if last is None or last.sha256 != digest:
             blob = f"{self._key}/blobs/{uuid4().hex}"
             self._known.add(blob)

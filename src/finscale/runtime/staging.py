@@ -19,8 +19,8 @@ from uuid import uuid4
 
 from finscale.core.errors import Fault, FinscaleError
 from finscale.core.files import read_json, write_json
-from finscale.core.hashing import content_hash
-from finscale.runtime.shared_folder import STAYS, Pusher, files_of, holds, pull, sha256_of
+from finscale.core.hashing import content_hash, file_hash
+from finscale.runtime.shared_folder import STAYS, Pusher, files_of, holds, pull
 from finscale.runtime.shared_store import SharedStore
 from finscale.search.attempts import Job
 from finscale.search.executors import Executor, Finished
@@ -216,7 +216,7 @@ def _is_whole(windows: Path) -> bool:
     """Whether every file has its digest: who tidies a node's temporary files takes single ones."""
     try:
         digests = read_json(windows / WINDOWS_MANIFEST)["sha256"]
-        return all(sha256_of(windows / name) == digest for name, digest in digests.items())
+        return all(file_hash(windows / name) == digest for name, digest in digests.items())
     except (FinscaleError, OSError):
         return False
 

@@ -7,7 +7,6 @@ No random state is saved: the order of an epoch and the dropout of a step are fu
 (seed, step), so a resumed run draws what the uninterrupted one would have drawn.
 """
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -23,6 +22,7 @@ from finscale.archgrid.batching import BatchConfig
 from finscale.core.config import Record
 from finscale.core.errors import Fault, FinscaleError
 from finscale.core.files import read_json, replacing, write_json
+from finscale.core.hashing import file_hash
 from finscale.training.distributed import piece_of, whole
 from finscale.training.early_stopping import EarlyStopping
 from finscale.training.events import CheckpointRejected, Event
@@ -117,7 +117,7 @@ class Checkpoints:
             return manifest
         with replacing(self.folder / f"{name}.safetensors") as temporary:
             save_file(tensors, temporary)
-            n_bytes, digest = temporary.stat().st_size, _sha256(temporary)
+            n_bytes, digest = temporary.stat().st_size, file_hash(temporary)
         content = _Manifest(fingerprint=self.fingerprint, n_bytes=n_bytes, sha256=digest, progress=progress)
         write_json(manifest, content.model_dump(mode="json"))
         self._drop_all_but({name, self._last})
@@ -221,13 +221,8 @@ def _without_prefix(prefix: str, tensors: Tensors) -> Tensors:
 
 def _tensors(path: Path, manifest: _Manifest) -> Tensors:
     try:
-        if path.stat().st_size != manifest.n_bytes or _sha256(path) != manifest.sha256:
+        if path.stat().st_size != manifest.n_bytes or file_hash(path) != manifest.sha256:
             raise _UnusableError(f"{path.name} is truncated or corrupt")
         return {name: torch.clone(tensor) for name, tensor in load_file(path).items()}
     except (OSError, SafetensorError) as error:
         raise _UnusableError(f"{path.name} cannot be read: {error}") from None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

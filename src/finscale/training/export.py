@@ -14,7 +14,6 @@ All take standardised windows (``inputs.json`` beside it holds the moments), B o
 =============  ======================================================================================
 """
 
-import hashlib
 import shutil
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -25,6 +24,7 @@ import torch
 
 from finscale.core.config import Record
 from finscale.core.files import write_json
+from finscale.core.hashing import file_hash
 from finscale.training.calibration import CALIBRATION, load_calibration
 from finscale.training.config import ExecutionConfig
 from finscale.training.evaluate import load_best
@@ -152,9 +152,9 @@ def _export(kind: ExportKind, folder: Path, source: Source) -> Export:
 
 
 def _described(path: Path, folder: Path) -> ExportedFile:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return ExportedFile(path=str(path.relative_to(folder)), n_bytes=path.stat().st_size, sha256=digest)
+    return ExportedFile(
+        path=str(path.relative_to(folder)), n_bytes=path.stat().st_size, sha256=file_hash(path)
+    )
 
 
 def _uses_onnx(settings: ExportSettings) -> bool:

@@ -5,7 +5,6 @@ last row of its context.
 """
 
 import dataclasses
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from finscale.core.config import Record
 from finscale.core.errors import Fault
 from finscale.core.files import read_json, replacing, write_json
+from finscale.core.hashing import file_hash
 from finscale.windows.spec import WindowSpec
 from finscale.windows.standardize import Standardizer
 from finscale.windows.tasks import parse_task
@@ -283,7 +283,7 @@ def _write(path: Path, table: pd.DataFrame | WindowData) -> str:
         else:
             with temporary.open("wb") as file:
                 np.save(file, table.values, allow_pickle=False)
-        return _sha256(temporary)
+        return file_hash(temporary)
 
 
 def _read_values(path: Path) -> NDArray[np.float32]:
@@ -294,7 +294,7 @@ def _read_values(path: Path) -> NDArray[np.float32]:
 
 def _check_digest(path: Path, digest: str) -> None:
     try:
-        found = _sha256(path)
+        found = file_hash(path)
     except FileNotFoundError:
         raise Fault(str(path), "exist", "no such file", _REMEDY) from None
     if found != digest:
@@ -306,8 +306,3 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         return pd.read_parquet(path)
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise Fault(str(path), "be readable Parquet", str(error), _REMEDY) from None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
