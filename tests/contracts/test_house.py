@@ -42,6 +42,24 @@ def test_a_planted_import_breaks_its_contract(tmp_path, module, line, contract):
     assert f"{contract} BROKEN" in done.stdout
 
 
+def test_to_import_a_module_changes_nothing_of_the_process_that_does():
+    script = (
+        "import gc, importlib, pkgutil, signal\n"
+        "import finscale\n"
+        "def state():\n"
+        "    return gc.get_freeze_count(), [signal.getsignal(number) for number in (2, 10, 15)]\n"
+        "before, n_modules = state(), 0\n"
+        "for module in pkgutil.walk_packages(finscale.__path__, 'finscale.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "    assert state() == before, module.name\n"
+        "    n_modules += 1\n"
+        "print(n_modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 100
+
+
 def test_feature_engineering_does_not_import_torch(project):
     script = (
         "import sys, runpy\n"

@@ -44,7 +44,8 @@ exit 99
 
 def test_the_scripts_are_free_of_what_shellcheck_finds() -> None:
     scripts = [JOB, *PRETENDED.iterdir()]
-    done = subprocess.run(["shellcheck", *map(str, scripts)], capture_output=True, text=True)
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    done = subprocess.run([shellcheck, *scripts], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
