@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["DO_NOT_TRACK"] = "true"
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")
@@ -148,3 +150,27 @@ def _locked(path: Path) -> Iterator[None]:
 def _one_thread() -> None:
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Any]:
+    from servers.postgres import running_server
+
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(postgres_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A server with an empty database, in which the studies of a test are kept."""
+    postgres_server.empty()
+    monkeypatch.setenv("OPTUNA_STORAGE_URL", postgres_server.url())
+    return postgres_server
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[Any]:
+    from servers.object_store import running_store
+
+    with running_store() as server:
+        yield server

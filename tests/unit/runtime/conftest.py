@@ -16,14 +16,6 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*PLACES, os.environ.get
 HEAD = {"num_cpus": 0, "include_dashboard": False}
 
 
-@pytest.fixture(scope="session")
-def object_store() -> Iterator[Any]:
-    from object_store import running_store
-
-    with running_store() as server:
-        yield server
-
-
 @pytest.fixture(params=["memory", "file", "s3"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty place in a store of each kind."""

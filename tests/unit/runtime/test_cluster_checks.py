@@ -11,7 +11,6 @@ from typing import Any
 import on_cluster
 import psutil
 import pytest
-from object_store import SECRET, ObjectStore
 
 import finscale
 from finscale.core.errors import Fault
@@ -20,6 +19,7 @@ from finscale.runtime.cluster_checks import Token, faults_of_node, look_around
 from finscale.runtime.definition import Paths
 from finscale.runtime.preflight import require_workers
 from finscale.search.config import SearchConfig
+from servers.object_store import SECRET, ObjectStore
 
 RAY = SearchConfig(executor="ray")
 # a node that does not answer is not yet a dead one, however slow this machine is

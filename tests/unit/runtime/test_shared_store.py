@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from object_store import SECRET, ObjectStore, running_store
 
 from finscale.core.errors import Fault
 from finscale.runtime.definition import Paths
 from finscale.runtime.shared_store import SharedStore, StoreGone, check_address, require_store
+from servers.object_store import SECRET, ObjectStore, running_store
 
 WITHOUT_S3FS = """
 import sys

@@ -16,7 +16,6 @@ from typing import Any
 
 import on_cluster
 import pytest
-from object_store import SECRET, ObjectStore
 from optuna.trial import TrialState
 from search_cells import few_rows, search, small, write_windows
 from search_toys import FUNCTION, drive
@@ -33,6 +32,7 @@ from finscale.search.outcomes import TrialOutcome
 from finscale.search.processes import ProcessExecutor
 from finscale.search.study import load_study
 from finscale.windows.data import load_windows
+from servers.object_store import SECRET, ObjectStore
 
 
 class OneNode(ProcessExecutor):
@@ -467,7 +467,7 @@ def test_a_trial_whose_node_dies_goes_on_on_a_node_that_shares_nothing_with_it(
 
 @pytest.fixture
 def own_store() -> Iterator[ObjectStore]:
-    from object_store import running_store
+    from servers.object_store import running_store
 
     with running_store() as server:
         yield server

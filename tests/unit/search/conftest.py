@@ -2,7 +2,6 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -48,19 +47,3 @@ def ray_cluster() -> Iterator[None]:
         connect(SearchConfig(executor="ray", n_workers=2, n_processes=2))
     yield
     ray.shutdown()
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Any]:
-    from postgres_server import running_server
-
-    with running_server() as server:
-        yield server
-
-
-@pytest.fixture
-def postgres(postgres_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A server with an empty database, in which the studies of a test are kept."""
-    postgres_server.empty()
-    monkeypatch.setenv("OPTUNA_STORAGE_URL", postgres_server.url())
-    return postgres_server

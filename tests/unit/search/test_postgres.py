@@ -15,7 +15,6 @@ import optuna
 import psycopg
 import pytest
 from optuna.trial import TrialState
-from postgres_server import PASSWORD, Server, free_port
 from search_toys import IDENTITY, PARTS, SearchEvent, drive
 from sqlalchemy.event import listen, remove
 from sqlalchemy.exc import OperationalError
@@ -36,6 +35,8 @@ from finscale.search.study import (
     open_study,
     refuse_other_machines,
 )
+from servers import free_port
+from servers.postgres import PASSWORD, Server
 
 SIX = SearchConfig(n_trials=6, n_random=2, executor="inline")
 HOLD = """

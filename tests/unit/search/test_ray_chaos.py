@@ -15,11 +15,11 @@ import psutil
 import pytest
 import ray_driver
 from optuna.trial import TrialState
-from postgres_server import PASSWORD, Server
 from test_chaos import n_outcomes, pids, running
 from toy_trials import is_alive, wait_until, worker_of
 
 from finscale.search.study import load_study
+from servers.postgres import PASSWORD, Server
 
 N_TRIALS = 16
 AWAY_S = 20

@@ -1,14 +1,17 @@
-"""The commands on a cluster with a database: what they leave behind and what they print hold no secret."""
+"""Commands on a cluster with a database and a store: nothing that they leave or print holds a secret."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
-from postgres_server import PASSWORD, Server
 
 from finscale.search.database import VARIABLE
+from servers.object_store import SECRET, ObjectStore
+from servers.postgres import PASSWORD, Server
 
 CELL = "budget=5K,horizon=1"
+IN_VARIABLES = {"MLFLOW_TRACKING_PASSWORD": "staple-battery-horse", "HF_TOKEN": "horse-staple-correct"}
+SECRETS = (PASSWORD, SECRET, *IN_VARIABLES.values())
 
 
 def holding(folder: Path, secret: str) -> list[str]:
@@ -17,11 +20,16 @@ def holding(folder: Path, secret: str) -> list[str]:
     return [str(path.relative_to(folder)) for path in files if secret.encode() in path.read_bytes()]
 
 
-def test_a_search_on_a_cluster_with_a_database_leaves_and_prints_no_secret(
-    project: Any, postgres: Server, monkeypatch: pytest.MonkeyPatch
+def test_a_search_on_a_cluster_with_a_database_and_a_store_leaves_and_prints_no_secret(
+    project: Any, postgres: Server, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray", reason="the extra [cluster] is not installed")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for name, secret in IN_VARIABLES.items():
+        monkeypatch.setenv(name, secret)
+    shared = object_store.new_address()
+    with (project.folder / "conf/test/globals.yml").open("a") as conf:
+        conf.write(f"  shared: {shared}\n")
     asked = f"{CELL},hpo.executor=ray,hpo.n_workers=2"
     done = project.kedro("run", "--env", "test", "--pipelines", "hpo", "--params", asked)
     assert done.code == 0, done.out
@@ -36,9 +44,13 @@ def test_a_search_on_a_cluster_with_a_database_leaves_and_prints_no_secret(
     assert again.code == 0, again.out
     catalog = project.kedro("catalog", "describe-datasets", "--env", "test")
     assert "study" in catalog.out
-    assert PASSWORD not in done.out + again.out + catalog.out
     assert (project.folder / "mlflow.db").exists()
-    assert holding(project.folder, PASSWORD) == []
+    stored = object_store.contents(shared)
+    assert stored
+    for secret in SECRETS:
+        assert secret not in done.out + again.out + catalog.out
+        assert holding(project.folder, secret) == []
+        assert not [name for name, content in stored.items() if secret.encode() in content]
 
 
 def test_a_wrong_password_ends_the_command_before_anything_is_written(

@@ -1,7 +1,6 @@
 """An object store of the tests' own: S3 on loopback, in a thread; it forgets nothing while it is away."""
 
 import itertools
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,17 +8,13 @@ from typing import Any
 
 import pytest
 
+from servers import free_port
+
 SECRET = "battery-horse-correct"
 """What no file, log, message or task may ever hold."""
 
 BUCKET = "shared"
 _prefixes = itertools.count()
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 @dataclass
@@ -51,6 +46,14 @@ class ObjectStore:
         bucket, _, prefix = address.removeprefix("s3://").partition("/")
         found = self.client().list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/").get("Contents", [])
         return [entry["Key"].removeprefix(f"{prefix}/") for entry in found]
+
+    def contents(self, address: str) -> dict[str, bytes]:
+        """Objects below an address."""
+        bucket, _, prefix = address.removeprefix("s3://").partition("/")
+        get = self.client().get_object
+        return {
+            name: get(Bucket=bucket, Key=f"{prefix}/{name}")["Body"].read() for name in self.names(address)
+        }
 
     def client(self, service: str = "s3") -> Any:
         import boto3
