@@ -17,6 +17,8 @@ import pytest
 
 JOB = Path(__file__).resolve().parents[2] / "deploy/slurm/search.sbatch"
 PRETENDED = Path(__file__).parent / "pretended_slurm"
+# as in a shell in which the project's environment is active
+ACTIVE = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 OWN_NAMESPACES = (
     *("unshare", "--user", "--map-root-user", "--mount", "--net", "--pid"),
     *("--fork", "--kill-child", "--mount-proc"),
@@ -54,7 +56,7 @@ def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
     """Puts commands on the PATH of a node, in whose folder a job then runs."""
     (tmp_path / "bin").mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{ACTIVE}")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     for name, value in ALLOCATION.items():
         monkeypatch.setenv(name, value)
@@ -164,7 +166,7 @@ def need_namespaces() -> None:
 @contextmanager
 def allocation(project: Any, steps: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
     """Two nodes, on the first of which the job runs; with the context they end."""
-    environment = {**project.environment, "RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
+    environment = {**project.environment, "PATH": ACTIVE, "RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
     environment.pop("RAY_ADDRESS", None)
     with (steps / "out").open("w") as out:
         job = subprocess.Popen(
