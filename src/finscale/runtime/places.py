@@ -5,9 +5,9 @@ from typing import Final
 
 from finscale.core.errors import Fault
 from finscale.runtime.cluster import connect
-from finscale.search.config import SearchConfig
+from finscale.search.config import SearchConfig, n_cores
 
-__all__ = ["n_cores", "places_per_cell"]
+__all__ = ["places_per_cell"]
 
 _RAY_ADDRESS: Final = "RAY_ADDRESS"
 
@@ -39,11 +39,6 @@ def _too_many(hpo: SearchConfig, at_once: int, each: int, cores: int) -> Fault:
     remedy = " or ".join([*fewer, f"--at-once {max(1, cores // each)}"])
     rule, got = f"be at most the {cores} cores of this machine", f"{at_once} x {each} = {at_once * each}"
     return Fault(f"sweep.at_once x hpo.n_workers{several}", rule, got, f"try {remedy}")
-
-
-def n_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _places_on_cluster(hpo: SearchConfig, at_once: int) -> int:

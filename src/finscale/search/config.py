@@ -11,7 +11,7 @@ from finscale.core.config import Record
 from finscale.core.errors import Fault
 from finscale.search.space import SearchSpace, read_former_space
 
-__all__ = ["Sampler", "SearchConfig"]
+__all__ = ["Sampler", "SearchConfig", "n_cores"]
 
 Sampler = Literal["gp", "tpe", "qmc", "sample", "grid"]
 
@@ -159,11 +159,16 @@ class SearchConfig(Record):
         """Attempts that share a device and its memory; on nodes without GPUs, as many as run here."""
         if self.executor != "ray":
             return self.n_slots or 1
-        n_cores = os.cpu_count() or 1
-        return round(1 / self.n_gpus) if self.n_gpus else min(self.n_workers or n_cores, n_cores)
+        cores = n_cores()
+        return round(1 / self.n_gpus) if self.n_gpus else min(self.n_workers or cores, cores)
 
     def chosen_sampler(self, *, has_conditions: bool) -> Sampler:
         """Return what proposes, for a space with or without training dimensions that wait for others."""
         if self.sampler is not None:
             return self.sampler
         return "tpe" if self.pruner != "none" or has_conditions or self.n_trials > _GP_TRIALS else "gp"
+
+
+def n_cores() -> int:
+    """Return how many cores this process may use: a batch system gives it some of a node's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 
@@ -11,6 +13,26 @@ def test_inline_refuses_several_workers() -> None:
         SearchConfig.read({"executor": "inline", "n_workers": 4}, subject="hpo")
     assert (SearchConfig(executor="inline").n_slots, SearchConfig().n_slots) == (1, 2)
     assert SearchConfig(n_workers=3).n_slots == 3
+
+
+@pytest.mark.parametrize(
+    ("written", "n_sharing"),
+    [
+        ({}, 2),
+        ({"executor": "inline"}, 1),
+        ({"executor": "ray"}, 4),
+        ({"executor": "ray", "n_workers": 3}, 3),
+        ({"executor": "ray", "n_workers": 30}, 4),
+        ({"executor": "ray", "n_workers": 30, "n_gpus": 0.5}, 2),
+        ({"executor": "ray", "n_gpus": 1}, 1),
+    ],
+)
+def test_a_device_is_shared_by_the_attempts_on_it_and_a_node_by_those_on_the_cores_given_to_us(
+    monkeypatch: pytest.MonkeyPatch, written: dict[str, Any], n_sharing: int
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 128)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {4, 5, 6, 7}, raising=False)
+    assert SearchConfig.read(written, subject="hpo").n_sharing == n_sharing
 
 
 @pytest.mark.parametrize(
