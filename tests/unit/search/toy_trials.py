@@ -103,13 +103,17 @@ def ranked_trial(
     should_stop: Callable[[], bool],
     report: Callable[[Mapping[str, Any]], None],
 ) -> dict[str, Any]:
-    """Write down this process's place and when it ran, and report once."""
+    """Write down this process's place and when it ran, and report once; the leader ends last."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "CUDA_VISIBLE_DEVICES")
     place: dict[str, Any] = {name: os.environ[name] for name in names if name in os.environ}
     began_at = time.time()
     time.sleep(payload["seconds_per_epoch"])
     report({"epoch": 1, "val_loss": 0.0})
-    path = directory / f"rank_{os.environ.get('RANK', '0')}"
+    rank = os.environ.get("RANK", "0")
+    if rank == "0":
+        n_others = int(os.environ.get("WORLD_SIZE", "1")) - 1
+        wait_until(lambda: len(list(directory.glob("rank_*"))) == n_others, seconds=60)
+    path = directory / f"rank_{rank}"
     write_text(path, json.dumps({**place, "began_at": began_at, "ended_at": time.time()}))
     return {"outcome": "complete", "value": 0.0}
 
