@@ -24,7 +24,6 @@ from ray.exceptions import (
     OutOfMemoryError,
     RayError,
     RayTaskError,
-    TaskCancelledError,
     WorkerCrashedError,
 )
 from ray.util import get_node_ip_address
@@ -139,6 +138,7 @@ class _Attempt:
     room: PlacementGroup | None = None
     tasks: list[Any] = field(default_factory=list)
     has_begun: bool = False
+    is_withdrawn: bool = False
     seconds: float | None = None
 
 
@@ -215,7 +215,11 @@ class RayExecutor(Executor):
         return [self._reap(number) for number in over]
 
     def cancel(self, number: int) -> None:
-        """Leave the word; an attempt that waits for a node ends without having begun."""
+        """Leave the word; an attempt that waits for a node ends without having begun.
+
+        Should it begin at this moment its worker ends with it: an interrupted one could be left with half of
+        what it was importing.
+        """
         attempt = self._attempts.get(number)
         # it may have ended in the poll whose other ends the driver is hearing
         if attempt is None:
@@ -224,8 +228,8 @@ class RayExecutor(Executor):
         if not attempt.has_begun:
             self._exchange()
         if not attempt.has_begun:
-            for rank in attempt.ends.missing:
-                ray.cancel(attempt.tasks[rank])
+            attempt.is_withdrawn = True
+            _end_tasks(attempt)
 
     def close(self) -> None:
         """Kill the workers of all attempts, and their children with them."""
@@ -269,7 +273,8 @@ class RayExecutor(Executor):
         try:
             finished: Finished = ray.get(attempt.tasks[rank])
         except RayError as error:
-            attempt.ends.note(rank, type_ray_error(error))
+            stopped = TrialOutcome(outcome="stopped")
+            attempt.ends.note(rank, stopped if attempt.is_withdrawn else type_ray_error(error))
             return
         attempt.ends.note(rank, finished.outcome)
         if rank == 0:
@@ -288,17 +293,19 @@ class RayExecutor(Executor):
 
 
 def _clear_away(attempt: _Attempt) -> None:
-    """Kill the workers whose tasks have not ended, and give the room back."""
-    for rank in attempt.ends.missing:
-        ray.cancel(attempt.tasks[rank], force=True)
+    """End what has not ended, and give the room back."""
+    _end_tasks(attempt)
     if attempt.room is not None:
         remove_placement_group(attempt.room)
 
 
+def _end_tasks(attempt: _Attempt) -> None:
+    for rank in attempt.ends.missing:
+        ray.cancel(attempt.tasks[rank], force=True)
+
+
 def type_ray_error(error: RayError) -> TrialOutcome:
     """Type the end of a task that returned nothing."""
-    if isinstance(error, TaskCancelledError):
-        return TrialOutcome(outcome="stopped")
     if isinstance(error, OutOfMemoryError):
         return TrialOutcome(outcome="oom", reason=_first_sentence(error))
     if isinstance(error, _LOST):

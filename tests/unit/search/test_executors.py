@@ -194,7 +194,8 @@ def test_a_cancelled_attempt_stops_and_the_next_one_goes_on(executor: Executor, 
     # on a cluster it may have been stopped before it began
     (tmp_path / "0").mkdir(exist_ok=True)
     (tmp_path / "0" / "epoch").write_text("1999")
-    assert run(executor, job)[0].outcome.outcome == "complete"
+    ended = run(executor, job)[0].outcome
+    assert (ended.outcome, ended.reason) == ("complete", "")
 
 
 def test_a_final_outcome_on_disk_is_not_trained_again(executor: Executor, tmp_path: Path) -> None:

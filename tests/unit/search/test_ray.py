@@ -71,6 +71,21 @@ def test_an_attempt_that_waits_for_room_can_be_cancelled_without_having_begun(
     assert not rooms()
 
 
+def test_an_attempt_that_begins_as_it_is_cancelled_stops_and_the_next_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with a_ray_executor() as executor:
+        executor.submit(a_job(tmp_path, epochs=2000, seconds_per_epoch=0.01))
+        wait_until((tmp_path / "0" / "epoch").exists)
+        monkeypatch.setattr(executor, "_exchange", lambda: None)
+        executor.cancel(0)
+        monkeypatch.undo()
+        wait_until(lambda: bool(ended := executor.poll(0.1)) and ended[0].outcome.outcome == "stopped")
+        (tmp_path / "0" / "epoch").write_text("1999")
+        again = run(executor, a_job(tmp_path, epochs=2000))
+    assert again[0].outcome.outcome == "complete"
+
+
 def test_an_attempt_that_loses_the_worker_of_one_process_is_lost_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,7 +189,6 @@ def test_what_ray_says_of_a_task_is_typed() -> None:
         exceptions.OutOfMemoryError("Task was killed due to the node running low on memory. More"): "oom",
         exceptions.WorkerCrashedError(): "lost",
         exceptions.NodeDiedError("Task failed because the node died. More"): "lost",
-        exceptions.TaskCancelledError(): "stopped",
         exceptions.RaySystemError("broken"): "failed",
     }
     typed = {error: type_ray_error(error) for error in said}
