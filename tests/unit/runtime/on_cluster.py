@@ -3,6 +3,9 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
+
+from search_toys import FUNCTION
 
 from finscale.core.errors import FinscaleError
 from finscale.runtime import cluster_checks
@@ -18,6 +21,12 @@ from finscale.search.outcomes import TrialOutcome
 from finscale.search.processes import ProcessExecutor
 
 RAY = SearchConfig(executor="ray")
+
+
+def a_job(directory: Path, **payload: Any) -> Job:
+    batch = {"micro_batch_size": 128, "accumulation_steps": 1, "effective_batch_size": 128}
+    usual = {"batch": batch, "epochs": 3, "seconds_per_epoch": 0.0, "value": 0.5}
+    return Job(0, "identity", FUNCTION, {**usual, **payload}, directory / "trial_0000")
 
 
 def attend(job: Job, store: SharedStore) -> tuple[Finished, list[int]]:
@@ -75,8 +84,6 @@ def ask(data: str, shared: str, answer_s: str) -> None:
 
 def train(directory: str, address: str) -> None:
     """Run one trial, twice again when it is lost; print how its attempts ended and the epochs of the last."""
-    from test_staging import a_job
-
     connect(RAY)
     store = SharedStore(address)
     hands = OneByOne(store)

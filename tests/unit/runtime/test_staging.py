@@ -16,9 +16,10 @@ from typing import Any
 
 import on_cluster
 import pytest
+from on_cluster import a_job
 from optuna.trial import TrialState
 from search_cells import few_rows, search, small, write_windows
-from search_toys import FUNCTION, drive
+from search_toys import drive
 
 from finscale.core.errors import Fault
 from finscale.runtime import staging
@@ -94,12 +95,6 @@ def unheard(number: int, values: Mapping[str, Any]) -> None:
 
 def staged_here(store: SharedStore, on_report: OnReport = unheard) -> StagedExecutor:
     return StagedExecutor(OneNode(store, n_slots=2, on_report=on_report), store)
-
-
-def a_job(directory: Path, **payload: Any) -> Job:
-    batch = {"micro_batch_size": 128, "accumulation_steps": 1, "effective_batch_size": 128}
-    usual = {"batch": batch, "epochs": 3, "seconds_per_epoch": 0.0, "value": 0.5}
-    return Job(0, "identity", FUNCTION, {**usual, **payload}, directory / "trial_0000")
 
 
 def run(executor: Executor, job: Job) -> TrialOutcome:
