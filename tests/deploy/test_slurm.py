@@ -88,7 +88,7 @@ def test_the_driver_gets_the_arguments_and_it_alone_the_address(pretend: Callabl
     told = '; echo "${RAY_ADDRESS-none} $RAY_AUTH_MODE ${#RAY_AUTH_TOKEN} $RAY_USAGE_STATS_ENABLED"'
     pretend(ray=f"echo ray $*{told}\n{RAY}", kedro=f"echo kedro $# $*{told}")
     job = submit("--budgets", "20M", "--params", "hpo.n_gpus=1,sweep.horizons=1 5")
-    said = (job.communicate(timeout=30)[0]).splitlines()
+    said = (job.communicate(timeout=120)[0]).splitlines()
     assert job.returncode == 0
     assert said[0].startswith("ray symmetric-run --address node1:6379 --min-nodes 1 --num-cpus=1 ")
     assert said[1] == "none token 64 0"
@@ -99,7 +99,7 @@ def test_the_driver_gets_the_arguments_and_it_alone_the_address(pretend: Callabl
 def test_every_job_has_a_token_of_its_own_that_no_command_line_shows(pretend: Callable[..., None]) -> None:
     pretend(ray=f'echo "$*" > commands\necho "$RAY_AUTH_TOKEN" >> tokens\n{RAY}', kedro="exit 0")
     for _ in range(2):
-        assert submit().wait(30) == 0
+        assert submit().wait(120) == 0
     tokens = Path("tokens").read_text().split()
     assert len(set(tokens)) == 2
     assert tokens[-1] not in Path("commands").read_text()
@@ -110,7 +110,7 @@ def test_a_cluster_that_never_came_up_is_an_error_though_ray_says_nothing(
 ) -> None:
     pretend(ray="exit 0")
     job = submit()
-    out, _ = job.communicate(timeout=30)
+    out, _ = job.communicate(timeout=120)
     assert job.returncode == 1
     assert "did Ray come up on all 1 nodes?" in out
 
@@ -130,13 +130,13 @@ def test_a_job_is_requeued_when_its_time_ends_before_its_work(
 ) -> None:
     pretend(kedro=DRIVER)
     job = submit()
-    until(Path("begun").exists, job=job, seconds=30)
+    until(Path("begun").exists, job=job, seconds=120)
     for number in signals:
         job.send_signal(number)
-        until(Path("saving").exists, job=job, seconds=30)
+        until(Path("saving").exists, job=job, seconds=120)
     if finish is not None:
         Path("finish").write_text(finish)
-    out, _ = job.communicate(timeout=30)
+    out, _ = job.communicate(timeout=120)
     assert job.returncode == code
     assert out.count("saved") == (1 if signals else 0)
     assert Path("requeued").exists() is requeued
@@ -148,9 +148,9 @@ def test_work_that_ends_by_itself_after_the_warning_is_not_begun_again(
 ) -> None:
     pretend(kedro=DRIVER.replace("exit 143", f"exit {code}"))
     job = submit()
-    until(Path("begun").exists, job=job, seconds=30)
+    until(Path("begun").exists, job=job, seconds=120)
     job.send_signal(signal.SIGUSR1)
-    assert job.wait(30) == code
+    assert job.wait(120) == code
     assert not Path("requeued").exists()
 
 

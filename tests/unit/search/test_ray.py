@@ -132,7 +132,7 @@ def test_attempts_of_two_gpus_fill_a_cluster_over_its_nodes_and_never_more(
 ) -> None:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     words = [sys.executable, str(Path(__file__).with_name("ray_gpus.py")), str(tmp_path), "3"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert done.stdout.split()[-4:] == ["2", *["complete"] * 3], done.stderr
     attempts = [
         [json.loads((tmp_path / f"{number}" / f"rank_{rank}").read_text()) for rank in (0, 1)]
