@@ -24,6 +24,7 @@ from ray.exceptions import (
     OutOfMemoryError,
     RayError,
     RayTaskError,
+    TaskCancelledError,
     WorkerCrashedError,
 )
 from ray.util import get_node_ip_address
@@ -306,6 +307,8 @@ def _end_tasks(attempt: _Attempt) -> None:
 
 def type_ray_error(error: RayError) -> TrialOutcome:
     """Type the end of a task that returned nothing."""
+    if isinstance(error, TaskCancelledError):
+        return TrialOutcome(outcome="stopped")
     if isinstance(error, OutOfMemoryError):
         return TrialOutcome(outcome="oom", reason=_first_sentence(error))
     if isinstance(error, _LOST):

@@ -189,6 +189,7 @@ def test_what_ray_says_of_a_task_is_typed() -> None:
         exceptions.OutOfMemoryError("Task was killed due to the node running low on memory. More"): "oom",
         exceptions.WorkerCrashedError(): "lost",
         exceptions.NodeDiedError("Task failed because the node died. More"): "lost",
+        exceptions.TaskCancelledError(): "stopped",
         exceptions.RaySystemError("broken"): "failed",
     }
     typed = {error: type_ray_error(error) for error in said}
