@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from servers import free_port
+from finscale.search.groups import free_port
 
 SECRET = "battery-horse-correct"
 """What no file, log, message or task may ever hold."""
@@ -21,7 +21,7 @@ _prefixes = itertools.count()
 class ObjectStore:
     """A server that can be stopped and started again."""
 
-    port: int = field(default_factory=free_port)
+    port: int = field(default_factory=lambda: free_port("127.0.0.1"))
     server: Any = None
 
     @property

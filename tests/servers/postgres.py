@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from servers import free_port
+from finscale.search.groups import free_port
 
 PASSWORD = "correct-horse-battery"
 """What no file, log or message may ever hold."""
@@ -41,7 +41,7 @@ class Server:
     """A server that can be stopped and started again."""
 
     directory: Path
-    port: int = field(default_factory=free_port)
+    port: int = field(default_factory=lambda: free_port("127.0.0.1"))
     process: subprocess.Popen | None = None
 
     def url(self, database: str = "studies", password: str = PASSWORD) -> str:

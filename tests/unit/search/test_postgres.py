@@ -24,6 +24,7 @@ from toy_trials import wait_until
 from finscale.core.errors import Fault
 from finscale.search.config import SearchConfig
 from finscale.search.database import VARIABLE, _Connector, close_storage, database, require_database
+from finscale.search.groups import free_port
 from finscale.search.ledger import Ledger
 from finscale.search.outcomes import TrialOutcome
 from finscale.search.study import (
@@ -35,7 +36,6 @@ from finscale.search.study import (
     open_study,
     refuse_other_machines,
 )
-from servers import free_port
 from servers.postgres import PASSWORD, Server
 
 SIX = SearchConfig(n_trials=6, n_random=2, executor="inline")
@@ -248,7 +248,7 @@ def test_a_search_waits_while_its_database_is_away_and_says_so_once(
 def test_a_database_that_does_not_let_us_in_is_told_in_seconds_and_without_the_password(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = f"postgresql://finscale:{PASSWORD}@127.0.0.1:{free_port()}/studies"
+    url = f"postgresql://finscale:{PASSWORD}@127.0.0.1:{free_port('127.0.0.1')}/studies"
     wrong = {
         postgres.url(password=f"{PASSWORD}-not"): "password authentication failed",
         postgres.url(database="absent"): 'database "absent" does not exist',
